@@ -1,0 +1,525 @@
+"""MUT1-3 against LSTM and GRU: Tables 1-3 of Jozefowicz, Zaremba and Sutskever 2015, ours beside them.
+
+Claim: of ten thousand architectures that evolution tried, three (MUT1-3) are a little better than the
+GRU, the LSTM with a forget bias of 1 is about as good, and no architecture beats the others on every
+task. At equal parameters, not at equal units.
+
+    python launch.py run mut_vs_lstm_gru --budget smoke     XML only; minutes on two cores
+    python launch.py run mut_vs_lstm_gru                    all tasks; about two hours on two cores
+    python launch.py run mut_vs_lstm_gru --budget paper     the published protocol; accelerators
+
+Protocol: batch 20, unroll 35, the carry kept along the stream; settings by random search, the same
+for every cell; the best by validation loss is run again with fresh seeds. What the paper leaves open
+and we chose: digits per number uniform from 1 to 8, distractors per gap uniform from 0 to 2, the size
+of the generated streams.
+"""
+
+import functools
+import math
+import statistics
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqlab import data, grid, results, train
+from seqlab.cells import CELLS
+from seqlab.data import Arithmetic, DataConfig, Dataset, Memorisation, Music, Ptb, Xml
+from seqlab.data.arithmetic import FLOOR
+from seqlab.data.fingerprint import fingerprint
+from seqlab.data.xml import ANCHORS
+from seqlab.errors import InputError, nearest
+from seqlab.intervals import mean_ci
+from seqlab.models.budget import count_params, units_for_budget
+from seqlab.models.rnn import stack
+from seqlab.models.sequence import FramePredictor, LanguageModel
+from seqlab.optim import OPTIMIZERS, Schedule, Settings
+from seqlab.tables import Column, Table
+from seqlab.train import TrainConfig
+from seqlab.trial import get, replace, trial_id
+
+ARCHITECTURES = {
+    "rnn": "Tanh",
+    "lstm_jzs": "LSTM",
+    "lstm_jzs_no_forget": "LSTM-f",
+    "lstm_jzs_no_input": "LSTM-i",
+    "lstm_jzs_no_output": "LSTM-o",
+    "lstm_jzs_bias": "LSTM-b",
+    "gru": "GRU",
+    "mut1": "MUT1",
+    "mut2": "MUT2",
+    "mut3": "MUT3",
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which network: a cell, and what it may cost. Units follow from the parameter budget."""
+
+    cell: str = "gru"
+    num_layers: int = 1
+    parameter_budget: int = 250_000
+
+
+@dataclass(frozen=True)
+class Optim:
+    """What the random search varies, and the optimiser."""
+
+    optimizer: str = "sgd"
+    learning_rate: float = 1.0
+    clip_norm: float = 5.0
+    init_scale: float = 1.0
+    dropout_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run: `stage` is search (seed 0, one of the settings) or seeds (the best one, seeds 1 …)."""
+
+    budget: str
+    task: str
+    data: DataConfig
+    model: Model
+    optim: Optim
+    train: TrainConfig
+    setting: int = 0
+    stage: str = "search"
+    seed: int = 0
+
+
+class Recipe(NamedTuple):
+    """How a task is run under a budget: the base trial, what is searched, how often.
+
+    Attributes:
+        base: the trial that every setting changes.
+        space: the values of each searched field.
+        num_settings: settings drawn, the same for every cell.
+        num_seeds: fresh seeds of the best setting of each cell.
+    """
+
+    base: Trial
+    space: dict[str, tuple]
+    num_settings: int
+    num_seeds: int
+
+
+# The published grid; layers and budgets are searched along with the optimiser's numbers.
+PROTOCOL = {
+    "optim.learning_rate": (0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0),
+    "optim.clip_norm": (1.0, 2.5, 5.0, 10.0, 20.0),
+    "optim.init_scale": (0.3, 0.7, 1.0, 1.4, 2.0, 2.8),
+}
+# Where plain SGD would not leave the plateau within the budget.
+ADAM = PROTOCOL | {
+    "optim.learning_rate": (2e-3, 3e-3, 5e-3),
+    "optim.clip_norm": (1.0, 2.5),
+    "optim.init_scale": (0.7, 1.0, 1.4),
+}
+
+
+def recipes(budget: str) -> dict[str, Recipe]:
+    """Every task of a budget. All that distinguishes the budgets is written here."""
+
+    def task(name: str, data: DataConfig, parameters: int, **changes: Any) -> Trial:
+        model = Model(parameter_budget=parameters)
+        return replace(Trial(budget, name, data, model, Optim(), TrainConfig()), changes)
+
+    if budget == "smoke":
+        adam = {"optim": Optim("adam", learning_rate=5e-3, clip_norm=1.0)}
+        xml = Xml(train_size=700 * 2400, valid_size=35_000, test_size=70_000)
+        short = TrainConfig(steps_per_epoch=240, schedule=Schedule(max_epochs=10))
+        return {"xml": Recipe(task("xml", xml, 250_000, train=short, **adam), {}, 1, 0)}
+
+    if budget == "default":
+        adam = {"optim": Optim("adam")}
+        short = TrainConfig(steps_per_epoch=200, schedule=Schedule(max_epochs=10))
+        generated = {"train_size": 700 * 2000, "valid_size": 35_000, "test_size": 70_000}
+        return {
+            "memorisation": Recipe(
+                task("memorisation", Memorisation(**generated), 250_000, train=short, **adam),
+                ADAM,
+                1,
+                0,
+            ),
+            "xml": Recipe(task("xml", Xml(**generated), 250_000, train=short, **adam), ADAM, 3, 3),
+            "arithmetic": Recipe(
+                task("arithmetic", Arithmetic(**generated), 250_000, train=short, **adam),
+                ADAM,
+                3,
+                3,
+            ),
+            "nottingham": Recipe(
+                task(
+                    "nottingham", Music("nottingham"), 100_000, **{"train.schedule.max_epochs": 8}
+                ),
+                PROTOCOL,
+                3,
+                3,
+            ),
+            "piano_midi": Recipe(
+                task(
+                    "piano_midi", Music("piano_midi"), 100_000, **{"train.schedule.max_epochs": 12}
+                ),
+                PROTOCOL,
+                3,
+                3,
+            ),
+            "ptb": Recipe(
+                task("ptb", Ptb(), 5_000_000, **{"train.schedule.max_epochs": 2}), PROTOCOL, 1, 3
+            ),
+        }
+
+    if budget == "paper":
+        layers = PROTOCOL | {"model.num_layers": (1, 2, 3, 4)}
+        long = TrainConfig(steps_per_epoch=10_000)
+        generated = {"train_size": 7_000_000, "valid_size": 700_000, "test_size": 700_000}
+        small_or_large = layers | {"model.parameter_budget": (250_000, 1_000_000)}
+        music = layers | {"model.parameter_budget": (100_000, 1_000_000)}
+        dropout = {"optim.dropout_rate": (0.2, 0.35, 0.5, 0.65)}
+        short = TrainConfig(steps_per_epoch=1000, schedule=Schedule(max_epochs=20))
+        bases = {
+            "memorisation": (
+                task("memorisation", Memorisation(), 250_000, train=short),
+                PROTOCOL,
+            ),
+            "xml": (task("xml", Xml(**generated), 250_000, train=long), small_or_large),
+            "arithmetic": (
+                task("arithmetic", Arithmetic(**generated), 250_000, train=long),
+                small_or_large,
+            ),
+            "nottingham": (task("nottingham", Music("nottingham"), 100_000), music),
+            "nottingham_dropout": (
+                task("nottingham_dropout", Music("nottingham"), 100_000),
+                music | dropout,
+            ),
+            "piano_midi": (task("piano_midi", Music("piano_midi"), 100_000), music),
+            "ptb": (task("ptb", Ptb(), 5_000_000), layers),
+            "ptb_10m": (task("ptb_10m", Ptb(), 10_000_000), layers | dropout),
+            "ptb_20m": (task("ptb_20m", Ptb(), 20_000_000), layers | dropout),
+        }
+        return {name: Recipe(base, space, 20, 5) for name, (base, space) in bases.items()}
+
+    raise InputError(f"no budget {budget!r}.{nearest(budget, ('smoke', 'default', 'paper'))}")
+
+
+def trials(budget: str) -> list[Trial]:
+    """The search: every task × cell × setting. The same settings for every cell."""
+    return [
+        replace(recipe.base, {"model.cell": cell, "setting": number, **setting})
+        for recipe in recipes(budget).values()
+        for cell in ARCHITECTURES
+        for number, setting in enumerate(
+            grid.random_search(recipe.space, recipe.num_settings, seed=2015)
+        )
+    ]
+
+
+def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
+    """Fresh seeds of the best setting of a task and cell, once all its settings have been tried."""
+    searches = defaultdict(list)
+    for trial in trials:
+        searches[trial.budget, trial.task, trial.model.cell].append(trial)
+    chosen = []
+    for (budget, task, _), settings in searches.items():
+        rows = [finished.get(trial_id(trial)) for trial in settings]
+        done = [
+            (row["metrics"]["valid_nll"], index)
+            for index, row in enumerate(rows)
+            if row is not None and row["status"] == results.DONE
+        ]
+        if None not in rows and done:
+            best = settings[min(done)[1]]
+            seeds = range(1, recipes(budget)[task].num_seeds + 1)
+            chosen += [replace(best, {"stage": "seeds", "seed": seed}) for seed in seeds]
+    return chosen
+
+
+def check(trial: Trial) -> None:
+    """Raise InputError for what cannot be run."""
+    if trial.model.cell not in CELLS:
+        raise InputError(f"no cell {trial.model.cell!r}.{nearest(trial.model.cell, CELLS)}")
+    if trial.optim.optimizer not in OPTIMIZERS:
+        raise InputError(
+            f"no optimizer {trial.optim.optimizer!r}.{nearest(trial.optim.optimizer, OPTIMIZERS)}"
+        )
+    for path in POSITIVE:
+        value = get(trial, path)
+        if value is not None and value <= 0:
+            raise InputError(f"{path} must be above 0, not {value}")
+    rate = trial.optim.dropout_rate
+    if rate is not None and not 0 <= rate < 1:
+        raise InputError(f"optim.dropout_rate must be in [0, 1), not {rate}")
+    data.check(trial.data)
+    smallest = num_params(trial.model, type(trial.data), 1)
+    if smallest > trial.model.parameter_budget:
+        raise InputError(
+            f"model.parameter_budget={trial.model.parameter_budget:,} is too small for {trial.task}: "
+            f"one unit of {trial.model.cell} takes {smallest:,}"
+        )
+
+
+POSITIVE = (
+    "model.num_layers",
+    "model.parameter_budget",
+    "optim.learning_rate",
+    "optim.clip_norm",
+    "optim.init_scale",
+    "train.batch_size",
+    "train.unroll",
+    "train.steps_per_epoch",
+    "train.schedule.max_epochs",
+)
+
+
+@functools.cache
+def num_params(model: Model, source: type, units: int) -> int:
+    """Parameters of the network with so many units, embedding and head counted."""
+    one = jax.ShapeDtypeStruct(
+        *(((1, 1, 88), jnp.uint8) if source is Music else ((1, 1), jnp.int32))
+    )
+    return count_params(network(model, source, units), one)
+
+
+def network(model: Model, source: type, units: int) -> LanguageModel | FramePredictor:
+    """Embedding as wide as the cells, which MUT1 and MUT2 need; the stack; the head."""
+    layers = stack(CELLS[model.cell], units, model.num_layers)
+    kind = FramePredictor if source is Music else LanguageModel
+    return kind(layers, data.CHANNELS[source], units)
+
+
+@functools.lru_cache(maxsize=1)
+def load(config: DataConfig) -> tuple[Dataset, str]:
+    dataset = data.load(config)
+    return dataset, fingerprint(dataset)
+
+
+def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
+    """Train the trial's network on its stream; metrics of the epoch with the best validation loss."""
+    dataset, sha256 = load(trial.data)
+    source = type(trial.data)
+    units = units_for_budget(
+        functools.partial(num_params, trial.model, source), trial.model.parameter_budget
+    )
+    program = train.Program(
+        network(trial.model, source, units),
+        train.FRAMES if source is Music else train.SYMBOLS,
+        trial.optim.optimizer,
+    )
+    settings = Settings(
+        learning_rate=trial.optim.learning_rate,
+        clip_norm=trial.optim.clip_norm,
+        init_scale=trial.optim.init_scale,
+        dropout_rate=trial.optim.dropout_rate,
+        seed=trial.seed,
+    )
+    metrics = train.fit(program, settings, dataset, trial.train, folder)
+    return metrics | {"units": units, "dataset_sha256": sha256}
+
+
+# The table
+
+
+class Measure(NamedTuple):
+    """A metric of a result, the paper's values of it by cell, and how sure those are."""
+
+    key: str
+    title: str
+    digits: int
+    paper: dict[str, float]
+    mark: str
+
+
+def published(mark: str, *values: float) -> dict[str, Any]:
+    """One column of the paper, in the order of ARCHITECTURES.
+
+    Mark v: checked against the paper's text; m: from memory.
+    """
+    return {"paper": dict(zip(ARCHITECTURES, values, strict=True)), "mark": mark}
+
+
+UNPUBLISHED = {"paper": {}, "mark": ""}
+
+# Jozefowicz et al. 2015, Tables 1 (accuracy), 2 (music) and 3 (PTB).
+MEASURES = {
+    "memorisation": (Measure("test_accuracy", "accuracy, ≥ 0.95 passes", 3, **UNPUBLISHED),),
+    "xml": (
+        Measure("test_accuracy", "accuracy, all characters", 3, **published(
+            "v", 0.32050, 0.42470, 0.23356, 0.41371, 0.42117, 0.44434, 0.45963, 0.47483, 0.47324,
+            0.46478,
+        )),
+    ),
+    "arithmetic": (
+        Measure("test_accuracy", "accuracy, answer characters", 3, **published(
+            "v", 0.29493, 0.89228, 0.29292, 0.75109, 0.86747, 0.90163, 0.89565, 0.92135, 0.89735,
+            0.90728,
+        )),
+    ),
+    "nottingham": (
+        Measure("test_nll", "nats per frame", 3, **published(
+            "m", 3.612, 3.492, 3.732, 3.426, 3.406, 3.419, 3.410, 3.254, 3.372, 3.337,
+        )),
+    ),
+    "nottingham_dropout": (
+        Measure("test_nll", "nats per frame, with dropout", 3, **published(
+            "m", 3.267, 3.403, 3.420, 3.252, 3.253, 3.345, 3.427, 3.376, 3.429, 3.505,
+        )),
+    ),
+    "piano_midi": (
+        Measure("test_nll", "nats per frame", 3, **published(
+            "m", 6.809, 6.866, 6.813, 6.856, 6.870, 6.820, 6.876, 6.792, 6.852, 6.840,
+        )),
+    ),
+    "ptb": (
+        Measure("test_nll", "nats per word (paper: 5M)", 3, **published(
+            "m", 4.811, 4.699, 4.785, 4.755, 4.708, 4.698, 4.684, 4.699, 4.707, 4.692,
+        )),
+        Measure("test_perplexity", "perplexity", 1, **UNPUBLISHED),
+        Measure("test_accuracy", "accuracy of the most probable word", 4, **published(
+            "v*", 0.08782, 0.08912, 0.08808, 0.08662, 0.08933, 0.08952, 0.09069, 0.08968, 0.09036,
+            0.09161,
+        )),
+        Measure("test_probability", "mean probability of the word", 4, **UNPUBLISHED),
+    ),
+    "ptb_10m": (
+        Measure("valid_nll", "nats per word, validation", 3, **published(
+            "m", 4.729, 4.511, 4.752, 4.558, 4.496, 4.437, 4.554, 4.605, 4.539, 4.523,
+        )),
+    ),
+    "ptb_20m": (
+        Measure("test_nll", "nats per word", 3, **published(
+            "m", 4.582, 4.399, 4.606, 4.444, 4.411, 4.380, 4.519, 4.550, 4.503, 4.494,
+        )),
+        Measure("test_perplexity", "perplexity", 1, **published(
+            "v", 97.7, 81.4, 100.8, 85.1, 82.3, 79.83, 91.7, 94.6, 90.2, 89.47,
+        )),
+    ),
+}  # fmt: skip
+
+# What a predictor scores that knows the rule of the task but does not, or does, recall.
+EXACT = {"xml": ANCHORS, "arithmetic": {"most frequent symbol of each answer position": FLOOR}}
+
+NOTES = (
+    "paper: best of its settings, one run each; Jozefowicz et al. 2015. Mark v: checked against its "
+    "text, m: from memory, exact: computed from the rule of the task.",
+    "best: test metric of the setting with the best validation loss, seed 0. mean ± 95% CI "
+    "(Student t): that setting again with n fresh seeds.",
+    "not done: trials without a result to average, by status; they are not in best or mean.",
+)
+PTB_NOTE = (
+    "v*: a paper accuracy of 0.09 on PTB cannot be that of the most probable word (a model of "
+    "perplexity 110 has about 0.25); top-1 accuracy and mean probability are both given."
+)
+ADAM_NOTE = (
+    "adam: plain SGD, the paper's optimiser, stays on the plateau of this task within the budget."
+)
+SMOKE_NOTE = (
+    "SMOKE: a first sight, one short run per cell; nothing here is a measurement of a cell."
+)
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """Paper | ours, one section a task and measure."""
+    groups = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        config = row["config"]
+        groups[config["budget"], config["task"]][config["model"]["cell"]].append(row)
+    lines = []
+    for (budget, task), cells in sorted(groups.items(), key=_order):
+        for measure in MEASURES[task]:
+            section = {"task": task, "budget": budget, "measure": measure.title}
+            section["section"] = _heading(budget, task, measure, cells)
+            lines += [
+                section | _line(measure, cell, cells[cell])
+                for cell in sorted(cells, key=lambda c: [*ARCHITECTURES, *CELLS].index(c))
+            ]
+            lines += [
+                section | {"architecture": name, "best": value, "mark": "exact"}
+                for name, value in (
+                    EXACT.get(task, {}) if "accuracy" in measure.key else {}
+                ).items()
+            ]
+    notes = [*NOTES]
+    if any(task == "ptb" for _, task in groups):
+        notes.append(PTB_NOTE)
+    if any(row["config"]["optim"]["optimizer"] == "adam" for row in rows):
+        notes.append(ADAM_NOTE)
+    if any(budget == "smoke" for budget, _ in groups):
+        notes.append(SMOKE_NOTE)
+    title = "MUT1-3 against LSTM and GRU (Jozefowicz et al. 2015)"
+    return Table(title, COLUMNS, tuple(lines), "section", tuple(notes))
+
+
+COLUMNS = (
+    Column("section", "section"),
+    Column("architecture", "architecture"),
+    Column("cell", "cell"),
+    Column("paper", "paper", ".4g"),
+    Column("mark", "mark"),
+    Column("best", "best", ".4g"),
+    Column("settings", "of", "d"),
+    Column("mean", "mean", ".4g"),
+    Column("ci95", "± 95%", ".2g"),
+    Column("n", "n", "d"),
+    Column("units", "units", "d"),
+    Column("params", "params", ",d"),
+    Column("ms_per_step", "ms/step", ".1f"),
+    Column("per_second", "steps of input/s", ",.0f"),
+    Column("not_done", "not done"),
+    Column("task", "task"),
+    Column("budget", "budget"),
+    Column("measure", "measure"),
+)
+
+
+def _order(group: tuple) -> tuple:
+    (budget, task), _ = group
+    return ("smoke", "default", "paper").index(budget), list(MEASURES).index(task)
+
+
+def _heading(budget: str, task: str, measure: Measure, cells: dict[str, list]) -> str:
+    configs = [row["config"] for rows in cells.values() for row in rows]
+    sizes = sorted({config["model"]["parameter_budget"] for config in configs})
+    optimizers = sorted({config["optim"]["optimizer"] for config in configs})
+    size = " or ".join(f"{size:,}" for size in sizes)
+    return (
+        f"{task}: {measure.title} · ≤ {size} parameters · {', '.join(optimizers)} · {budget} budget"
+    )
+
+
+def _line(measure: Measure, cell: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    done = [row for row in rows if row["status"] == results.DONE]
+    search = [row for row in done if row["config"]["stage"] == "search"]
+    seeds = [row for row in done if row["config"]["stage"] == "seeds"]
+    failures = Counter(row["status"] for row in rows if row["status"] != results.DONE)
+    line = {
+        "architecture": ARCHITECTURES.get(cell, cell),
+        "cell": cell,
+        "paper": measure.paper.get(cell),
+        "mark": measure.mark if cell in measure.paper else "",
+        "settings": len(search),
+        "n": len(seeds),
+        "not_done": ", ".join(f"{count} {status}" for status, count in sorted(failures.items())),
+    }
+    if search:
+        best = min(search, key=lambda row: row["metrics"]["valid_nll"])
+        batch = best["config"]["train"]["batch_size"] * best["config"]["train"]["unroll"]
+        seconds = statistics.median(row["metrics"]["seconds_per_step"] for row in search + seeds)
+        line |= {
+            "best": _value(best, measure),
+            "units": best["metrics"]["units"],
+            "params": best["metrics"]["params"],
+            "ms_per_step": 1000 * seconds,
+            "per_second": batch / seconds,
+        }
+    if seeds:
+        line["mean"], line["ci95"] = mean_ci([_value(row, measure) for row in seeds])
+    return line
+
+
+def _value(row: dict[str, Any], measure: Measure) -> float:
+    if measure.key.endswith("_perplexity"):
+        return math.exp(row["metrics"][measure.key.replace("perplexity", "nll")])
+    return row["metrics"][measure.key]

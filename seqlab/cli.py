@@ -1,0 +1,230 @@
+"""The command line. Arguments are checked here, before anything that takes time is imported."""
+
+import argparse
+import ast
+import importlib
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from seqlab.errors import InputError, nearest
+
+EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
+BUDGETS = ("smoke", "default", "paper")
+FORMATS = ("text", "markdown", "csv", "latex", "json")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, with the nearest valid name."""
+
+    def error(self, message: str) -> NoReturn:
+        choice = re.match(r"argument (\S+): invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if choice:
+            argument, given, choices = choice.groups()
+            valid = [c.strip("' ") for c in choices.split(",")]
+            message = f"{argument}: no {given!r}.{nearest(given, valid)}"
+        unknown = re.match(r"unrecognized arguments: (\S+)", message)
+        if unknown:
+            flag = unknown[1].partition("=")[0]
+            message = f"unknown argument {flag}.{nearest(flag, _flags(self))}"
+        raise InputError(message)
+
+
+def _flags(parser: argparse.ArgumentParser) -> set[str]:
+    flags = set()
+    for action in parser._actions:
+        flags |= set(action.option_strings)
+        if isinstance(action, argparse._SubParsersAction):
+            flags |= set().union(*(_flags(p) for p in action.choices.values()))
+    return flags
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code: 0 all done, 1 some trial failed, 2 bad input, 130 interrupted (resumable).
+    """
+    try:
+        options = _parser().parse_args(arguments)
+        if getattr(options, "data_dir", None):
+            os.environ["SEQLAB_DATA"] = options.data_dir
+        return options.command(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="launch.py", description="Recurrent cells: run the grid, read the table.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    names = sorted(p.stem for p in EXPERIMENTS.glob("*.py"))
+
+    def add(name: str, command: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(command=command)
+        return added
+
+    add("list", _list, "the experiments")
+    for name, command, text in (
+        ("run", _run, "run what is missing of an experiment and print its table"),
+        ("work", _work, "be one worker of a run"),
+        ("status", _status, "how far an experiment is"),
+        ("table", _table, "the table of an experiment's results"),
+    ):
+        sub = add(name, command, text)
+        sub.add_argument("experiment", choices=names, metavar="EXPERIMENT", help=", ".join(names))
+        sub.add_argument("--results-dir", help="default: $SEQLAB_RESULTS, or results")
+        if name in ("run", "work"):
+            sub.add_argument("--budget", choices=BUDGETS, default="default")
+            sub.add_argument("--data-dir", help="original data files; default: $SEQLAB_DATA")
+        else:
+            sub.add_argument("--budget", choices=BUDGETS, help="only this one")
+        if name != "table":
+            sub.add_argument(
+                "--set",
+                action="append",
+                default=[],
+                metavar="PATH=V1,V2",
+                help="give a field of every trial these values, e.g. optim.learning_rate=0.1,0.5",
+            )
+        sub.add_argument(
+            "--only",
+            action="append",
+            default=[],
+            metavar="PATH=V1,V2",
+            help="keep the trials with these values, e.g. task=xml",
+        )
+        if name in ("run", "status", "table"):
+            sub.add_argument("--format", choices=FORMATS, default="text")
+        if name == "run":
+            sub.add_argument("--workers", type=_positive, help="default: one a core")
+            sub.add_argument("--retry-failed", action="store_true", help="run FAILED and OOM again")
+        if name == "work":
+            sub.add_argument("--start", type=float, default=0.0, help="where in the list to begin")
+
+    data = add("data", _data, "the data sets that are made from files")
+    data.add_argument(
+        "action", choices=("list", "prepare", "verify"), metavar="list|prepare|verify"
+    )
+    data.add_argument("name", nargs="?", help="a data set")
+    data.add_argument("--data-dir", help="original data files; default: $SEQLAB_DATA")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _list(_: argparse.Namespace) -> int:
+    for path in sorted(EXPERIMENTS.glob("*.py")):
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        print(f"{path.stem}: {docstring.partition(chr(10))[0]}")
+    return 0
+
+
+def _plan(options: argparse.Namespace, budget: str) -> Any:
+    from seqlab import results, trial
+    from seqlab.launch.plan import Plan
+
+    experiment: Any = importlib.import_module(f"experiments.{options.experiment}")
+    trials = trial.set_values(trial.only(experiment.trials(budget), options.only), options.set)
+    return Plan(options.experiment, experiment, trials, results.open_root(options.results_dir))
+
+
+def _run(options: argparse.Namespace) -> int:
+    from seqlab import results
+    from seqlab.launch import local, progress
+
+    plan = _plan(options, options.budget)
+    for trial in plan.first:
+        plan.experiment.check(trial)
+    if options.retry_failed:
+        for t, result in plan.known().values():
+            if result and result["status"] in (results.FAILED, results.OOM):
+                results.discard(plan.folder(t))
+    command = [sys.argv[0], "work", plan.name, "--budget", options.budget]
+    command += ["--results-dir", str(plan.root)]
+    command += [f"--only={value}" for value in options.only]
+    command += [f"--set={value}" for value in options.set]
+    with progress.GridProgress(plan) as shown:
+        if shown.watch():
+            local.run(command, options.workers or local.default_workers(), shown.watch)
+    rows = [result for _, result in plan.known().values() if result]
+    _print(plan.experiment.table(rows), options.format)
+    missing = len(plan.known()) - len(rows)
+    if missing:
+        print(f"{missing} trials have no result: their workers died", file=sys.stderr)
+    return int(missing > 0 or any(row["status"] in (results.FAILED, results.OOM) for row in rows))
+
+
+def _work(options: argparse.Namespace) -> int:
+    from seqlab.launch import worker
+
+    worker.work(_plan(options, options.budget), options.start)
+    return 0
+
+
+def _rows(options: argparse.Namespace) -> tuple[Any, list[dict[str, Any]]]:
+    from seqlab import results
+
+    experiment: Any = importlib.import_module(f"experiments.{options.experiment}")
+    rows = results.load(results.open_root(options.results_dir), options.experiment)
+    conditions = [*options.only, *([f"budget={options.budget}"] if options.budget else [])]
+    if not rows:
+        raise InputError(
+            f"no results of {options.experiment} yet: python launch.py run {options.experiment}"
+        )
+    return experiment, results.select(rows, conditions)
+
+
+def _table(options: argparse.Namespace) -> int:
+    experiment, rows = _rows(options)
+    _print(experiment.table(rows), options.format)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from seqlab.launch import status
+
+    budgets = [options.budget] if options.budget else BUDGETS
+    plans = {budget: _plan(options, budget) for budget in budgets}
+    _print(status.table(plans, everything=options.budget is None), options.format)
+    return 0
+
+
+def _print(table: Any, format: str) -> None:
+    from seqlab import tables
+
+    if format == "text" and sys.stdout.isatty():
+        from rich.console import Console
+
+        Console().print(tables.for_terminal(table))
+    else:
+        print(tables.render(table, format))
+
+
+def _data(options: argparse.Namespace) -> int:
+    from seqlab.data import catalogue
+
+    if options.action == "list":
+        for entry in catalogue.describe():
+            print(f"{entry.name}: {entry.state}, {entry.size:,} bytes, {entry.folder}")
+        return 0
+    names = [options.name] if options.name else catalogue.available()
+    for name in names:
+        if options.action == "prepare":
+            print(f"{name}: prepared in {catalogue.prepare(name)}")
+        else:
+            print(catalogue.verify(name))
+    return 0

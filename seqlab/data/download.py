@@ -1,0 +1,91 @@
+"""Downloads: only when asked for, https only, bounded in size and time, verified before use."""
+
+import queue
+import threading
+import time
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+
+from seqlab.data.files import Original, confirm
+from seqlab.errors import InputError
+
+
+def https_only() -> urllib.request.OpenerDirector:
+    """An opener that honours proxies and refuses every other scheme, also after a redirect."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.UnknownHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPErrorProcessor,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+def fetch(
+    original: Original,
+    *,
+    opener: urllib.request.OpenerDirector | None = None,
+    seconds: float = 60.0,
+) -> bytes:
+    """The content of `original` from its url, in memory: nothing unverified reaches the disk.
+
+    Args:
+        opener: https_only() by default.
+        seconds: limit for the whole download, name lookup included.
+
+    Raises:
+        InputError: unreachable, too slow, or not what was published.
+    """
+    opener = opener or https_only()
+    deadline = time.monotonic() + seconds
+    outcome: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+
+    def transfer() -> None:
+        try:
+            outcome.put(_read(original, opener, deadline))
+        except Exception as error:  # handed to the caller, who is the one that waits
+            outcome.put(error)
+
+    # In a thread of its own, because looking up a name knows no time limit.
+    threading.Thread(target=transfer, daemon=True).start()
+    try:
+        result = outcome.get(timeout=seconds)
+    except queue.Empty:
+        result = TimeoutError()
+    if isinstance(result, Exception):
+        raise _explained(result, original, seconds) from result
+    confirm(original, result, original.url)
+    return result
+
+
+def _read(original: Original, opener: urllib.request.OpenerDirector, deadline: float) -> bytes:
+    content = bytearray()
+    with opener.open(original.url, timeout=max(deadline - time.monotonic(), 0.001)) as response:
+        # A server that sends byte by byte could keep read() for ever; read1() returns what came.
+        while len(content) <= original.size and (chunk := response.read1(1 << 16)):
+            content += chunk
+            if time.monotonic() > deadline:
+                raise TimeoutError
+    return bytes(content[: original.size + 1])
+
+
+def _explained(error: Exception, original: Original, seconds: float) -> Exception:
+    reason = error
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()
+    elif isinstance(error, urllib.error.URLError):
+        reason = error.reason
+    if isinstance(reason, TimeoutError):
+        problem = f"not downloaded within {seconds:g} s"
+    elif isinstance(error, (OSError, HTTPException)):
+        problem = f"cannot be downloaded ({reason})"
+    else:
+        return error
+    return InputError(
+        f"{original.url}: {problem}; or set SEQLAB_DATA to a folder that holds {original.path}"
+    )

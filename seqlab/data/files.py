@@ -1,0 +1,155 @@
+"""The one place that owns data folders: original files, prepared sets, and the manifest of each."""
+
+import contextlib
+import errno
+import gzip
+import hashlib
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seqlab.errors import InputError
+
+MANIFEST = "manifest.json"
+
+
+class Original(NamedTuple):
+    """One published file; size and sha256 are those of its content, uncompressed if it ends in .gz.
+
+    Attributes:
+        path: where it lies below the folder that SEQLAB_DATA names; `path + ".gz"` is as good.
+        url: https address pinned to one commit.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    url: str
+
+
+def originals_folder() -> Path | None:
+    """The folder that SEQLAB_DATA names, if it is set."""
+    folder = os.environ.get("SEQLAB_DATA")
+    return Path(folder).expanduser() if folder else None
+
+
+def prepared_folder(name: str, version: str) -> Path:
+    """Where the prepared set lives, whether or not it is there yet."""
+    if cache := os.environ.get("SEQLAB_CACHE"):
+        root = Path(cache).expanduser()
+    elif xdg := os.environ.get("XDG_CACHE_HOME"):
+        root = Path(xdg) / "seqlab"
+    else:
+        root = Path.home() / ".cache" / "seqlab"
+    return root / "data" / name / version
+
+
+def find_original(original: Original) -> Path | None:
+    """The file below SEQLAB_DATA, plain or gzipped, or None."""
+    folder = originals_folder()
+    if folder is None:
+        return None
+    candidates = (folder / original.path, folder / f"{original.path}.gz")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def read_original(original: Original, path: Path) -> bytes:
+    """The uncompressed content of `path`, proven to be the published one.
+
+    Raises:
+        InputError: unreadable, or not the content that was published.
+    """
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rb") as file:
+            content = file.read(original.size + 1)  # no more than it takes to know it is wrong
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(
+            f"{path}: expected {_stamp(original.size, original.sha256)}, "
+            f"found a damaged gzip file ({error})"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    confirm(original, content, str(path))
+    return content
+
+
+def confirm(original: Original, content: bytes, where: str) -> None:
+    """Raise InputError, naming `where`, unless `content` is what was published."""
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != original.sha256:
+        more = "more than " if len(content) > original.size else ""
+        raise InputError(
+            f"{where}: expected {_stamp(original.size, original.sha256)}, "
+            f"found {more}{_stamp(min(len(content), original.size), actual)}"
+        )
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    """Write size and sha256 of every file in `folder`, and `facts`, to its manifest."""
+    files = {
+        path.name: {"size": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(folder.iterdir())
+    }
+    (folder / MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=1) + "\n")
+
+
+def verify_manifest(folder: Path, remedy: str) -> dict[str, Any]:
+    """The manifest of `folder`, after comparing every file with it.
+
+    Raises:
+        InputError: a file is missing or differs; ends with the command `remedy`.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        expected = {
+            name: (int(entry["size"]), str(entry["sha256"]))
+            for name, entry in manifest["files"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = type(error).__name__
+        raise InputError(
+            f"{folder / MANIFEST}: expected a manifest, found none that can be read "
+            f"({reason}); run: {remedy}"
+        ) from error
+    for name, (size, sha256) in expected.items():
+        path = folder / name
+        if path.name != name:
+            raise InputError(f"{folder / MANIFEST}: {name!r} is not a file name; run: {remedy}")
+        try:
+            found = (path.stat().st_size, _sha256(path))
+        except OSError as error:
+            actual = error.strerror
+        else:
+            if found == (size, sha256):
+                continue
+            actual = _stamp(*found)
+        raise InputError(f"{path}: expected {_stamp(size, sha256)}, found {actual}; run: {remedy}")
+    return manifest
+
+
+def publish(built: Path, folder: Path) -> None:
+    """Move the finished `built` to `folder` in one step; one that is already there stays."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        built.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+
+
+def withdraw(folder: Path, discarded: Path) -> None:
+    """Move `folder` away in one step, unless another process has already done so."""
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(discarded)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stamp(size: int, sha256: str) -> str:
+    return f"{size} bytes, sha256 {sha256[:16]}"

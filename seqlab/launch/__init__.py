@@ -1,0 +1,1 @@
+"""Running the trials of an experiment: workers, and the engines that start them."""

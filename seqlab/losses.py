@@ -1,0 +1,21 @@
+"""Losses per position, in nats. The caller sums and divides; positions outside `where` are 0."""
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+
+def symbol_nll(
+    logits: Float[Array, "B T V"], targets: Int[Array, "B T"], where: Bool[Array, "B T"]
+) -> Float[Array, "B T"]:
+    """-log softmax(logits)[target]."""
+    nll = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    return jnp.where(where, nll, 0.0)
+
+
+def frame_nll(
+    logits: Float[Array, "B T C"], targets: UInt8[Array, "B T C"], where: Bool[Array, "B T"]
+) -> Float[Array, "B T"]:
+    """Σ_c -log p(target_c), each channel a Bernoulli with p = σ(logit_c)."""
+    nll = optax.sigmoid_binary_cross_entropy(logits, targets.astype(logits.dtype)).sum(axis=-1)
+    return jnp.where(where, nll, 0.0)

@@ -1,0 +1,122 @@
+"""Recurrent layers: one cell's params, stacks of them, both directions of time.
+
+Every layer takes xs [B, T, D] and returns (carry, ys [B, T, H]); `initial_carry(batch_size)` is the
+carry before the first step.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from seqlab.cells import Cell
+from seqlab.recurrence import unroll
+
+
+def dropout(key: Array, rate: Array | float, x: Array) -> Array:
+    """Zero each element with probability `rate` and scale the rest by 1/(1 - rate).
+
+    `rate` is a value, not a constant of the program, so that one compilation serves every rate.
+    Source: Srivastava et al. 2014.
+    """
+    keep = 1.0 - rate
+    return jnp.where(jax.random.bernoulli(key, keep, x.shape), x / keep, jnp.zeros((), x.dtype))
+
+
+class RNN(nn.Module):
+    """One cell over time. The layer owns the cell's flat dict of params.
+
+    Attributes:
+        cell: an entry of `seqlab.cells.CELLS`, or a cell of one's own.
+        units: H.
+        reverse: read time from the end to the start.
+    """
+
+    cell: Cell
+    units: int
+    reverse: bool = False
+
+    def initial_carry(self, batch_size: int) -> Any:
+        return self.cell.initial_carry(batch_size, self.units)
+
+    @nn.compact
+    def __call__(
+        self,
+        xs: Float[Array, "B T D"],
+        carry: Any = None,
+        lengths: Int[Array, " B"] | None = None,
+    ) -> tuple[Any, Float[Array, "B T H"]]:
+        params = self.param("cell", self.cell.init, xs.shape[-1], self.units)
+        return unroll(self.cell, params, carry, xs, lengths=lengths, reverse=self.reverse)
+
+
+class Bidirectional(nn.Module):
+    """Two layers that read the same input, one in each direction; their outputs stand side by side.
+
+    y_t = [forward y_t, backward y_t], H = the sum of both. Source: Schuster and Paliwal 1997.
+    """
+
+    forward: RNN
+    backward: RNN
+
+    def initial_carry(self, batch_size: int) -> Any:
+        return self.forward.initial_carry(batch_size), self.backward.initial_carry(batch_size)
+
+    @nn.compact
+    def __call__(
+        self,
+        xs: Float[Array, "B T D"],
+        carry: Any = None,
+        lengths: Int[Array, " B"] | None = None,
+    ) -> tuple[Any, Float[Array, "B T H"]]:
+        forward_carry, backward_carry = (None, None) if carry is None else carry
+        forward_carry, forward_ys = self.forward(xs, forward_carry, lengths)
+        backward_carry, backward_ys = self.backward(xs, backward_carry, lengths)
+        return (forward_carry, backward_carry), jnp.concatenate([forward_ys, backward_ys], axis=-1)
+
+
+class Stack(nn.Module):
+    """Layers on top of each other: the outputs of one are the inputs of the next.
+
+    With a `dropout_rate` each layer's output is dropped out before it is passed up; the recurrent
+    connections are left alone. Source: Zaremba et al. 2014.
+    """
+
+    layers: tuple[RNN | Bidirectional, ...]
+
+    def initial_carry(self, batch_size: int) -> Any:
+        return tuple(layer.initial_carry(batch_size) for layer in self.layers)
+
+    @nn.compact
+    def __call__(
+        self,
+        xs: Float[Array, "B T D"],
+        carry: Any = None,
+        lengths: Int[Array, " B"] | None = None,
+        dropout_rate: Array | float | None = None,
+    ) -> tuple[Any, Float[Array, "B T H"]]:
+        carries = (None,) * len(self.layers) if carry is None else carry
+        new_carries = []
+        for layer, layer_carry in zip(self.layers, carries, strict=True):
+            layer_carry, xs = layer(xs, layer_carry, lengths)
+            if dropout_rate is not None:
+                xs = dropout(self.make_rng("dropout"), dropout_rate, xs)
+            new_carries.append(layer_carry)
+        return tuple(new_carries), xs
+
+
+def stack(cell: Cell, units: int, num_layers: int) -> Stack:
+    """`num_layers` layers of one cell, all of the same width."""
+    return Stack(tuple(RNN(cell, units) for _ in range(num_layers)))
+
+
+def bidirectional_stack(cell: Cell, units: int, num_layers: int) -> Stack:
+    """`num_layers` bidirectional layers of one cell, `units` in each direction."""
+    return Stack(
+        tuple(
+            Bidirectional(RNN(cell, units), RNN(cell, units, reverse=True))
+            for _ in range(num_layers)
+        )
+    )

@@ -1,0 +1,166 @@
+"""The results directory: one folder a trial, the truth about a grid and the queue of its workers.
+
+DIR/EXPERIMENT/TRIAL_ID/claim-1 …     who tried it, one file an attempt
+                        log.jsonl     a line an epoch
+                        checkpoints/  while it is not finished
+                        result.json   written once, atomically; a trial is done when it is there
+"""
+
+import json
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+from seqlab.errors import InputError, nearest
+from seqlab.trial import split_assignment
+
+DONE, FAILED, DIVERGED, OOM = "DONE", "FAILED", "DIVERGED", "OOM"
+STATUSES = (DONE, FAILED, DIVERGED, OOM)
+
+
+def open_root(directory: str | None) -> Path:
+    """The results directory that was asked for, `SEQLAB_RESULTS`, or `results`, made if need be.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    root = Path(directory or os.environ.get("SEQLAB_RESULTS") or "results").absolute()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"results directory {root} cannot be written: {error.strerror}") from error
+    return root
+
+
+def trial_folder(root: Path, experiment: str, trial_id: str) -> Path:
+    """Where a trial's files are; names that could lead out of the root are refused."""
+    for name in (experiment, trial_id):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise InputError(f"{name!r} is not a name of letters, digits, '.', '_' and '-'")
+    return root / experiment / trial_id
+
+
+def claim(folder: Path) -> int | None:
+    """Take a trial for this process by exclusive create.
+
+    Attempt n+1 can be claimed when attempt n was released or its process is gone. A process on
+    another host is taken to be alive.
+
+    Returns:
+        The number of this attempt, from 1; None when somebody else has the trial.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    attempt = _last_attempt(folder)
+    if attempt and is_running(folder):
+        return None
+    try:
+        with open(folder / f"claim-{attempt + 1}", "x") as file:
+            json.dump({"host": socket.gethostname(), **_identity(os.getpid())}, file)
+    except FileExistsError:
+        return None
+    return attempt + 1
+
+
+def release(folder: Path, attempt: int) -> None:
+    """Give an unfinished trial back."""
+    (folder / f"claim-{attempt}").write_text("released")
+
+
+def is_running(folder: Path) -> bool:
+    """Whether the process of the last attempt is alive, as far as this host can know."""
+    attempt = _last_attempt(folder)
+    if not attempt:
+        return False
+    try:
+        owner = json.loads((folder / f"claim-{attempt}").read_text())
+    except json.JSONDecodeError:
+        return False
+    if owner["host"] != socket.gethostname():
+        return True
+    return _identity(owner["pid"]) == {"pid": owner["pid"], "started": owner["started"]}
+
+
+def _last_attempt(folder: Path) -> int:
+    return max((int(p.name.removeprefix("claim-")) for p in folder.glob("claim-*")), default=0)
+
+
+def _identity(pid: int) -> dict[str, Any]:
+    """A process by number and start time, because numbers are used again; started is None when gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return {"pid": pid, "started": None}
+    return {"pid": pid, "started": stat.rpartition(")")[2].split()[19]}
+
+
+def commit(folder: Path, result: dict[str, Any]) -> bool:
+    """Write result.json so that it is there whole or not at all, and never written over.
+
+    Returns:
+        False when another process had already committed a result for this trial.
+    """
+    text = json.dumps(result, indent=1, sort_keys=True, allow_nan=False)
+    temporary = folder / f".result-{os.getpid()}.tmp"
+    try:
+        with open(temporary, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, folder / "result.json")
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The trial's result; None when there is none, or what is there is not a result of this trial."""
+    try:
+        result = json.loads((folder / "result.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    whole = isinstance(result, dict) and {"trial_id", "config", "status", "metrics"} <= set(result)
+    return result if whole and result["trial_id"] == folder.name else None
+
+
+def load(root: Path, experiment: str) -> list[dict[str, Any]]:
+    """All results of an experiment, in the order of their identities."""
+    folders = sorted(p.parent for p in (root / experiment).glob("*/result.json"))
+    return [result for result in map(read, folders) if result is not None]
+
+
+def discard(folder: Path) -> None:
+    """Forget a trial's result and attempts, so that it is run again; its checkpoints stay."""
+    for path in [folder / "result.json", *folder.glob("claim-*")]:
+        path.unlink(missing_ok=True)
+
+
+def select(rows: list[dict[str, Any]], conditions: list[str]) -> list[dict[str, Any]]:
+    """The results whose configuration has one of the values of each `path=v1,v2`.
+
+    Raises:
+        InputError: a condition is not of that form, or a value occurs in no result.
+    """
+    for condition in conditions:
+        path, values = split_assignment(condition)
+        found = [(_text_at(row["config"], path), row) for row in rows]
+        present = {text for text, _ in found if text is not None}
+        for value in values:
+            if value not in present:
+                raise InputError(f"no result has {path}={value}.{nearest(value, present)}")
+        rows = [row for text, row in found if text in values]
+    return rows
+
+
+def _text_at(config: Any, path: str) -> str | None:
+    for name in path.split("."):
+        if not isinstance(config, dict) or name not in config:
+            return None
+        config = config[name]
+    return str(config)

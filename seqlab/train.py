@@ -1,0 +1,290 @@
+"""Truncated backpropagation through time along a stream: state, step, evaluation, fit.
+
+`fit` is a pure function of its arguments: the same trial on the same CPU gives the same bits,
+interrupted and resumed or not. Everything a random search varies is a traced value, so one
+compilation serves all settings of a shape.
+"""
+
+import functools
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from seqlab import checkpoint, losses, metrics, optim
+from seqlab.data.stream import Dataset, Stream
+from seqlab.errors import InputError
+
+
+class Diverged(Exception):
+    """The loss stopped being a number."""
+
+    def __init__(self, step: int):
+        super().__init__(f"the loss is not finite at step {step}")
+        self.step = step
+
+
+class Objective(NamedTuple):
+    """What is minimised and what is reported; both take (logits, targets, where)."""
+
+    loss: Callable[..., jax.Array]
+    sums: Callable[..., dict[str, jax.Array]]
+
+
+SYMBOLS = Objective(losses.symbol_nll, metrics.symbol_sums)
+FRAMES = Objective(losses.frame_nll, metrics.frame_sums)
+
+
+class Program(NamedTuple):
+    """All that is static in a compiled training step; what varies is in `optim.Settings`."""
+
+    model: nn.Module
+    objective: Objective
+    optimizer: str
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a stream is cut, and when to stop.
+
+    Attributes:
+        batch_size: B, rows of the stream read side by side.
+        unroll: T, steps of backpropagation.
+        steps_per_epoch: steps between two validations; None means once through the stream. A
+            generated stream may be longer than that, so that no epoch sees what another has seen.
+        schedule: learning rate and end.
+    """
+
+    batch_size: int = 20
+    unroll: int = 35
+    steps_per_epoch: int | None = None
+    schedule: optim.Schedule = optim.Schedule()
+
+
+class Windows(NamedTuple):
+    """A stream cut for truncated backpropagation: B rows side by side, W windows of T steps.
+
+    Row b of window w+1 continues row b of window w, so the carry is kept from one to the next.
+    """
+
+    inputs: jax.Array  # [W, B, T] or [W, B, T, C]
+    targets: jax.Array  # the same, one position later
+    scored: jax.Array  # [W, B, T]
+
+
+@struct.dataclass
+class TrainState:
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    carry: Any
+
+
+def windows(stream: Stream, start: int, batch_size: int, unroll: int) -> Windows:
+    """Cut a stream so that every scored position is a target exactly once; the padding is not scored."""
+    num_windows = -(-len(stream.values) // (batch_size * unroll))
+    padding = num_windows * batch_size * unroll - len(stream.values)
+
+    def cut(values: np.ndarray) -> jax.Array:
+        values = np.pad(values, [(0, padding)] + [(0, 0)] * (values.ndim - 1))
+        rows = values.reshape(batch_size, num_windows, unroll, *values.shape[1:])
+        return jnp.asarray(rows.swapaxes(0, 1))
+
+    inputs = np.concatenate([np.full_like(stream.values[:1], start), stream.values[:-1]])
+    return Windows(cut(inputs), cut(stream.values), cut(stream.scored))
+
+
+@functools.partial(jax.jit, static_argnames="program")
+def init_state(program: Program, settings: optim.Settings, window: Windows) -> TrainState:
+    """Weights U[-s/√n, s/√n]: each module draws with s = 1, and matrices are scaled by s here."""
+    params = program.model.init(jax.random.key(settings.seed), window.inputs[:1, :1])
+    params = jax.tree.map(lambda p: p * settings.init_scale if p.ndim > 1 else p, params)
+    optimizer = optim.clipped(program.optimizer, settings.learning_rate, settings.clip_norm)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        carry=program.model.initial_carry(len(window.inputs)),  # pyright: ignore
+    )
+
+
+def train_step(
+    program: Program, settings: optim.Settings, state: TrainState, window: Windows
+) -> tuple[TrainState, jax.Array]:
+    """One window: forward, backward through T steps, clip, update. Returns the mean loss per scored position."""
+    key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
+
+    def mean_loss(params):
+        carry, logits = program.model.apply(
+            params,
+            window.inputs,
+            state.carry,
+            dropout_rate=settings.dropout_rate,
+            rngs={"dropout": key},
+        )
+        loss = program.objective.loss(logits, window.targets, where=window.scored).sum()
+        return loss / jnp.maximum(window.scored.sum(), 1).astype(loss.dtype), carry
+
+    (loss, carry), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+    optimizer = optim.clipped(program.optimizer, settings.learning_rate, settings.clip_norm)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, params, opt_state, carry), loss
+
+
+@functools.partial(jax.jit, static_argnames=("program", "count"), donate_argnames="state")
+def train_steps(
+    program: Program,
+    settings: optim.Settings,
+    state: TrainState,
+    split: Windows,
+    first: jax.Array | int,
+    count: int,
+) -> tuple[TrainState, jax.Array]:
+    """`count` training steps in one dispatch. Returns the loss of each, [count]."""
+    taken = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, count), split)
+    return jax.lax.scan(lambda s, w: train_step(program, settings, s, w), state, taken)
+
+
+@functools.partial(jax.jit, static_argnames="program")
+def evaluate(program: Program, params: Any, split: Windows) -> dict[str, jax.Array]:
+    """Sums of the metrics over a whole split, the carry kept along the stream."""
+
+    def step(carry, window):
+        carry, logits = program.model.apply(params, window.inputs, carry)
+        return carry, program.objective.sums(logits, window.targets, where=window.scored)
+
+    carry = program.model.initial_carry(split.inputs.shape[1])  # pyright: ignore
+    _, sums = jax.lax.scan(step, carry, split)
+    return jax.tree.map(lambda a: a.sum(), sums)
+
+
+def steps_per_dispatch(epoch_steps: int, at_least: int = 50) -> int:
+    """The smallest divisor of `epoch_steps` that is ≥ `at_least`: every dispatch of one shape."""
+    return next(
+        k for k in range(min(at_least, epoch_steps), epoch_steps + 1) if epoch_steps % k == 0
+    )
+
+
+def fit(
+    program: Program,
+    settings: optim.Settings,
+    dataset: Dataset,
+    config: TrainConfig,
+    folder: Path | None = None,
+) -> dict[str, Any]:
+    """Train until the schedule ends and return the metrics of the epoch with the best validation loss.
+
+    Args:
+        program: what is compiled.
+        settings: the values it is run with.
+        dataset: the streams.
+        config: batch size, unroll, schedule.
+        folder: where `checkpoints/` (one an epoch, resumed from) and `log.jsonl` go; None writes
+            nothing.
+
+    Raises:
+        Diverged: a training loss was not finite.
+    """
+    cut = functools.partial(
+        windows, start=dataset.start, batch_size=config.batch_size, unroll=config.unroll
+    )
+    train, valid, test = cut(dataset.train), cut(dataset.valid), cut(dataset.test)
+    settings = jax.tree.map(jnp.asarray, settings)
+    state = init_state(program, settings, jax.tree.map(lambda a: a[0], train))
+    state, history = (state, []) if folder is None else _resume(folder, state)
+    num_windows = len(train.inputs)
+    epoch_steps = config.steps_per_epoch or num_windows
+    if num_windows % epoch_steps:
+        raise InputError(
+            f"steps_per_epoch={epoch_steps} does not divide the stream's {num_windows} windows"
+        )
+    count = steps_per_dispatch(epoch_steps)
+
+    while (halving := config.schedule.next_halving([e["valid_nll"] for e in history])) is not None:
+        rate = settings.learning_rate * 0.5**halving
+        position = len(history) * epoch_steps % num_windows
+        if position == 0:
+            state = state.replace(carry=jax.tree.map(jnp.zeros_like, state.carry))
+        train_losses, seconds = [], []
+        for first in range(position, position + epoch_steps, count):
+            began = time.perf_counter()
+            step = int(state.step)
+            state, dispatch_losses = train_steps(
+                program, settings._replace(learning_rate=rate), state, train, first, count
+            )
+            dispatch_losses = np.asarray(dispatch_losses)
+            seconds.append((time.perf_counter() - began) / count)
+            if not np.isfinite(dispatch_losses).all():
+                raise Diverged(step + int(np.argmin(np.isfinite(dispatch_losses))))
+            train_losses.append(float(dispatch_losses.mean()))
+        epoch = {"train_loss": statistics.fmean(train_losses), "learning_rate": float(rate)}
+        for name, split in (("valid", valid), ("test", test)):
+            values = metrics.means(evaluate(program, state.params, split))
+            epoch |= {f"{name}_{metric}": value for metric, value in values.items()}
+        if not np.isfinite(epoch["valid_nll"]):
+            raise Diverged(int(state.step))
+        history.append(epoch | {"seconds_per_step": statistics.median(seconds)})
+        if folder is not None:
+            _save(folder, state, history)
+
+    best = min(history, key=lambda e: e["valid_nll"])
+    return {
+        **{k: v for k, v in best.items() if k.startswith(("valid_", "test_"))},
+        "best_epoch": history.index(best) + 1,
+        "epochs": len(history),
+        "steps": int(state.step),
+        "seconds_per_step": statistics.median(e["seconds_per_step"] for e in history),
+        "params": sum(p.size for p in jax.tree.leaves(state.params)),
+        "params_sha256": params_sha256(state.params),
+    }
+
+
+def _save(folder: Path, state: TrainState, history: list[dict[str, float]]) -> None:
+    """Commit an epoch: its line in the log first, then the state with the digest of all lines so far.
+
+    The history is JSON, not arrays, because JSON keeps every bit of a Python float.
+    """
+    log = "".join(json.dumps(epoch) + "\n" for epoch in history)
+    (folder / "log.jsonl").write_text(log)
+    tree = {"state": state, "log_sha256": _digest(log)}
+    checkpoint.save(folder / "checkpoints", len(history), tree)
+
+
+def _resume(folder: Path, state: TrainState) -> tuple[TrainState, list[dict[str, float]]]:
+    """The newest good checkpoint and its history, or the given state and no history."""
+    like = {"state": state, "log_sha256": _digest("")}
+    found = checkpoint.restore(folder / "checkpoints", like)
+    if found is None:
+        return state, []
+    num_epochs, tree = found
+    log = (folder / "log.jsonl").read_text().splitlines(keepends=True)[:num_epochs]
+    if not np.array_equal(tree["log_sha256"], _digest("".join(log))):
+        raise checkpoint.CheckpointError(
+            f"{folder / 'log.jsonl'} is not the log of checkpoint {num_epochs} beside it"
+        )
+    return tree["state"], [json.loads(line) for line in log]
+
+
+def _digest(text: str) -> np.ndarray:
+    return np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+
+
+def params_sha256(params: Any) -> str:
+    """A digest of all parameters, names and bits."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,124 @@
+"""A trial is one resolved configuration, a frozen dataclass; its identity is the hash of it."""
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from typing import Any, TypeVar
+
+from seqlab.errors import InputError, nearest
+
+T = TypeVar("T")
+
+
+def as_dict(trial: Any) -> dict[str, Any]:
+    """The configuration as nested dicts of JSON values; a part that has alternatives names its kind."""
+
+    def convert(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            fields = {f.name: convert(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            return {"kind": type(value).__name__, **fields}
+        return list(value) if isinstance(value, tuple) else value
+
+    return convert(trial)
+
+
+def trial_id(trial: Any) -> str:
+    """16 hex digits of the sha256 of the resolved configuration; the same in every process."""
+    text = json.dumps(as_dict(trial), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def get(trial: Any, path: str) -> Any:
+    """The value of a dotted path such as `optim.learning_rate`."""
+    for name in path.split("."):
+        trial = getattr(trial, _field(trial, name, path).name)
+    return trial
+
+
+def replace(trial: T, values: dict[str, Any]) -> T:
+    """A copy with the value of each dotted path replaced."""
+    for path, value in values.items():
+        trial = _replace(trial, path.split("."), value, path)
+    return trial
+
+
+def _replace(part: Any, names: list[str], value: Any, path: str) -> Any:
+    field = _field(part, names[0], path)
+    if len(names) > 1:
+        value = _replace(getattr(part, field.name), names[1:], value, path)
+    return dataclasses.replace(part, **{field.name: value})
+
+
+def _field(part: Any, name: str, path: str) -> dataclasses.Field:
+    fields = {f.name: f for f in dataclasses.fields(part)} if dataclasses.is_dataclass(part) else {}
+    if name not in fields:
+        raise InputError(f"no field {path!r} ({name!r}).{nearest(name, fields) if fields else ''}")
+    return fields[name]
+
+
+def parse(trial: Any, path: str, text: str) -> Any:
+    """Read the text of one value as the type that the field at `path` is annotated with.
+
+    Raises:
+        InputError: no such field, or the text is not of its type.
+    """
+    *parents, name = path.split(".")
+    owner = get(trial, ".".join(parents)) if parents else trial
+    field = _field(owner, name, path)
+    annotation = typing.get_type_hints(type(owner))[field.name]
+    kinds = (
+        typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    )
+    for kind in kinds:
+        if kind is types.NoneType and text == "none":
+            return None
+        if kind is bool and text in ("true", "false"):
+            return text == "true"
+        if kind is str:
+            return text
+        if kind in (int, float):
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+    names = " or ".join("none" if k is types.NoneType else k.__name__ for k in kinds)
+    raise InputError(f"{path} takes {names}, not {text!r}")
+
+
+def set_values(trials: list[T], assignments: list[str]) -> list[T]:
+    """`path=v1,v2` for every trial and every value; trials that become equal are one trial.
+
+    Raises:
+        InputError: an assignment is not of that form, or does not fit a trial.
+    """
+    for assignment in assignments:
+        path, values = split_assignment(assignment)
+        trials = [replace(t, {path: parse(t, path, v)}) for t in trials for v in values]
+        trials = list({trial_id(t): t for t in trials}.values())
+    return trials
+
+
+def only(trials: list[T], conditions: list[str]) -> list[T]:
+    """The trials whose value at `path` is one of those in `path=v1,v2`.
+
+    Raises:
+        InputError: a condition is not of that form, or a value occurs in no trial.
+    """
+    for condition in conditions:
+        path, values = split_assignment(condition)
+        present = {str(get(t, path)) for t in trials}
+        for value in values:
+            if value not in present:
+                raise InputError(f"no trial has {path}={value}.{nearest(value, present)}")
+        trials = [t for t in trials if str(get(t, path)) in values]
+    return trials
+
+
+def split_assignment(assignment: str) -> tuple[str, list[str]]:
+    """`path=v1,v2` as the path and its values."""
+    path, equals, values = assignment.partition("=")
+    if not (path and equals and values and all(values.split(","))):
+        raise InputError(f"{assignment!r} is not of the form path=value or path=value,value")
+    return path, values.split(",")

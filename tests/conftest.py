@@ -1,0 +1,28 @@
+"""Strictness for every test, and the folder of original data files where there is one."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(scope="session")
+def original_files() -> Path:
+    """The folder that SEQLAB_DATA names; tests that need real data skip without it."""
+    folder = os.environ.get("SEQLAB_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip(f"needs original data files: SEQLAB_DATA is {folder!r}")
+    return Path(folder)
+
+
+@pytest.fixture
+def float64():
+    """Run the test with 64-bit floats."""
+    with jax.enable_x64(True):
+        yield

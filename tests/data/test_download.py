@@ -1,0 +1,133 @@
+"""Downloads, from a server on this machine that can go wrong."""
+
+import contextlib
+import re
+import socket
+import threading
+import time
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from small_set import CONTENTS, decoded, one_line, small_source
+
+from seqlab.data import catalogue, download, files, prepared
+from seqlab.errors import InputError
+
+
+class Server(ThreadingHTTPServer):
+    """Serves CONTENTS; `fault` says what goes wrong."""
+
+    daemon_threads = True
+    fault = ""
+    requests = 0
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.requests += 1
+        if self.server.fault == "absent":
+            self.send_error(404)
+            return
+        content = CONTENTS[self.path[1:]]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.server.fault == "altered":
+            content = content.replace(b"a", b"b", 1)
+        if self.server.fault == "cut":
+            content = content[: len(content) // 2]
+        if self.server.fault == "slow":
+            time.sleep(0.05)
+            self.wfile.write(content[:1])
+            time.sleep(5)
+            return
+        if self.server.fault == "drop by drop":
+            for i in range(100):
+                self.wfile.write(content[i : i + 1])
+                time.sleep(0.05)
+            return
+        self.wfile.write(content)
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # the client of a slow server hangs up
+            super().handle()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server():
+    with Server(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+def from_loopback(port: int, seconds: float = 10.0):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    source = small_source(url=f"http://127.0.0.1:{port}/")
+
+    def fetch(original: files.Original) -> bytes:
+        return download.fetch(original, opener=opener, seconds=seconds)
+
+    return source, fetch
+
+
+def test_prepare_downloads_what_is_not_there(cache, original, server):
+    (original / "ptb" / "ptb.valid.txt.gz").unlink()
+    source, fetch = from_loopback(server.server_port)
+    assert prepared.prepare(source, fetch) == source.folder
+    assert server.requests == 1
+    prepared.prepare(source, fetch)
+    assert server.requests == 1  # what is whole is not prepared again
+    assert decoded(prepared.load(source), "valid").count("<eos>") == 30
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        ("absent", r"cannot be downloaded \(HTTP Error 404: Not Found\)"),
+        ("altered", "expected .* bytes, sha256 .* found .* bytes, sha256 "),
+        ("cut", "expected .* bytes, sha256 .* found .* bytes, sha256 "),
+        ("slow", "not downloaded within 0.4 s"),
+        ("drop by drop", "not downloaded within 0.4 s"),
+    ],
+)
+def test_faulty_download_is_one_line_and_leaves_nothing(fault, problem, cache, server):
+    server.fault = fault
+    source, fetch = from_loopback(server.server_port, seconds=0.4 if "within" in problem else 10.0)
+    start = time.monotonic()
+    with pytest.raises(InputError, match=problem) as caught:
+        prepared.prepare(source, fetch)
+    assert one_line(caught).startswith(source.originals[0].url)
+    assert time.monotonic() - start < 3
+    assert not cache.exists()
+
+
+def test_unreachable_server_is_one_line(cache):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    source, fetch = from_loopback(port)
+    with pytest.raises(InputError, match=r"cannot be downloaded .*SEQLAB_DATA") as caught:
+        prepared.prepare(source, fetch)
+    one_line(caught)
+
+
+@pytest.mark.parametrize("scheme", ["http", "ftp", "file"])
+def test_only_https_is_opened(scheme, server):
+    url = f"{scheme}://127.0.0.1:{server.server_port}/ptb/ptb.valid.txt"
+    with pytest.raises(InputError, match=r"cannot be downloaded \(unknown url type"):
+        download.fetch(small_source().originals[1]._replace(url=url), seconds=5)
+    assert server.requests == 0
+
+
+def test_every_published_address_is_https_and_pinned_to_a_commit():
+    for source in catalogue.SOURCES.values():
+        for original in source.originals:
+            assert re.match(
+                r"https://raw\.githubusercontent\.com/[\w/-]+/[0-9a-f]{40}/", original.url
+            )
