@@ -20,7 +20,7 @@ CHANNELS = {
     Arithmetic: len(arithmetic.SYMBOLS),
     Memorisation: len(memorisation.SYMBOLS),
     Music: music.NOTES,
-    Ptb: ptb.NUM_WORDS,
+    Ptb: ptb.VOCABULARY,
     Xml: len(xml.SYMBOLS),
 }
 """V or C of each kind, known before anything is loaded."""

