@@ -1,17 +1,20 @@
-"""MUT1-3 against LSTM and GRU: Tables 1-3 of Jozefowicz, Zaremba and Sutskever 2015, ours beside them.
+"""MUT1-3 against LSTM and GRU: Tables 1-3 of Jozefowicz et al. 2015 with ours beside them.
 
-Claim: of ten thousand architectures that evolution tried, three (MUT1-3) are a little better than the
-GRU, the LSTM with a forget bias of 1 is about as good, and no architecture beats the others on every
-task. At equal parameters, not at equal units.
+Claim: of ten thousand architectures that evolution tried, three (MUT1-3) are a little better than
+the GRU, the LSTM with a forget bias of 1 is about as good, and no architecture beats the others on
+every task. At equal parameters, not at equal units.
 
     python launch.py run mut_vs_lstm_gru --budget smoke     XML only; minutes on two cores
     python launch.py run mut_vs_lstm_gru                    all tasks; about two hours on two cores
     python launch.py run mut_vs_lstm_gru --budget paper     the published protocol; accelerators
 
 Protocol: batch 20, unroll 35, the carry kept along the stream; settings by random search, the same
-for every cell; the best by validation loss is run again with fresh seeds. What the paper leaves open
-and we chose: digits per number uniform from 1 to 8, distractors per gap uniform from 0 to 2, the size
-of the generated streams.
+for every cell; the best by validation loss is run again with fresh seeds. What the paper leaves
+open and we chose: digits per number uniform from 1 to 8, distractors per gap uniform from 0 to 2,
+the size of the generated streams.
+
+Source: Jozefowicz, Zaremba and Sutskever, An Empirical Exploration of Recurrent Network
+Architectures, ICML 2015.
 """
 
 import functools
@@ -77,7 +80,7 @@ class Optim:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run: `stage` is search (seed 0, one of the settings) or seeds (the best one, seeds 1 …)."""
+    """One run; `stage` is search (seed 0, any setting) or seeds (the best setting, seeds 1 …)."""
 
     budget: str
     task: str
@@ -256,8 +259,8 @@ def check(trial: Trial) -> None:
     smallest = num_params(trial.model, type(trial.data), 1)
     if smallest > trial.model.parameter_budget:
         raise InputError(
-            f"model.parameter_budget={trial.model.parameter_budget:,} is too small for {trial.task}: "
-            f"one unit of {trial.model.cell} takes {smallest:,}"
+            f"model.parameter_budget={trial.model.parameter_budget:,} is too small: "
+            f"one unit of {trial.model.cell} on {trial.task} takes {smallest:,} parameters"
         )
 
 
@@ -297,7 +300,7 @@ def load(config: DataConfig) -> tuple[Dataset, str]:
 
 
 def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
-    """Train the trial's network on its stream; metrics of the epoch with the best validation loss."""
+    """Train the trial's network on its stream; metrics of the epoch with the best validation."""
     dataset, sha256 = load(trial.data)
     source = type(trial.data)
     units = units_for_budget(
@@ -402,8 +405,8 @@ MEASURES = {
 EXACT = {"xml": ANCHORS, "arithmetic": {"most frequent symbol of each answer position": FLOOR}}
 
 NOTES = (
-    "paper: best of its settings, one run each; Jozefowicz et al. 2015. Mark v: checked against its "
-    "text, m: from memory, exact: computed from the rule of the task.",
+    "paper: best of its settings, one run each; Jozefowicz et al. 2015. Mark v: checked against "
+    "its text, m: from memory, exact: computed from the rule of the task.",
     "best: test metric of the setting with the best validation loss, seed 0. mean ± 95% CI "
     "(Student t): that setting again with n fresh seeds.",
     "not done: trials without a result to average, by status; they are not in best or mean.",
@@ -466,11 +469,11 @@ COLUMNS = (
     Column("units", "units", "d"),
     Column("params", "params", ",d"),
     Column("ms_per_step", "ms/step", ".1f"),
-    Column("per_second", "steps of input/s", ",.0f"),
+    Column("per_second", "inputs/s", ",.0f"),
     Column("not_done", "not done"),
-    Column("task", "task"),
-    Column("budget", "budget"),
-    Column("measure", "measure"),
+    Column("task", "task", data_only=True),
+    Column("budget", "budget", data_only=True),
+    Column("measure", "measure", data_only=True),
 )
 
 

@@ -1,1 +1,1 @@
-"""seqlab: write a recurrent cell as one equation; run the grid; read the paper's table beside yours."""
+"""Write a recurrent cell as one equation; run the grid; print the paper's table beside yours."""

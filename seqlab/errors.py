@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class InputError(Exception):
-    """Bad input from the person at the keyboard: the command line prints it as one line and exits with 2."""
+    """Bad input from a person: the command line prints it as one line and exits with 2."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from seqlab.losses import frame_nll, symbol_nll
 def symbol_sums(
     logits: Float[Array, "B T V"], targets: Int[Array, "B T"], where: Bool[Array, "B T"]
 ) -> dict[str, Float[Array, ""]]:
-    """Sums of nll (nats), accuracy (the most probable symbol is the target) and probability of the target."""
+    """Sums of nll (nats), accuracy (is the most probable symbol the target) and its probability."""
     nll = symbol_nll(logits, targets, where)
     return {
         "count": where.sum().astype(jnp.float32),

@@ -32,7 +32,7 @@ OPTIMIZERS = {"sgd": optax.sgd, "adam": optax.adam}
 def clipped(
     optimizer: str, learning_rate: jax.Array | float, clip_norm: jax.Array | float
 ) -> optax.GradientTransformation:
-    """The optimiser on gradients that are scaled down where their global L2 norm exceeds `clip_norm`."""
+    """The optimiser on gradients scaled down to a global L2 norm of at most `clip_norm`."""
     return optax.chain(
         optax.clip_by_global_norm(clip_norm),  # pyright: ignore[reportArgumentType]
         OPTIMIZERS[optimizer](learning_rate),

@@ -90,7 +90,7 @@ def _last_attempt(folder: Path) -> int:
 
 
 def _identity(pid: int) -> dict[str, Any]:
-    """A process by number and start time, because numbers are used again; started is None when gone."""
+    """A process by number and start time, as numbers are used again; started is None when gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -120,7 +120,7 @@ def commit(folder: Path, result: dict[str, Any]) -> bool:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """The trial's result; None when there is none, or what is there is not a result of this trial."""
+    """The trial's result; None when what is there is not a whole result of this trial."""
     try:
         result = json.loads((folder / "result.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):

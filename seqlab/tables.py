@@ -26,11 +26,13 @@ class Column:
         key: the name in rows, csv and json.
         title: the heading for people.
         format: how people see numbers, as in `format(value, ".3f")`; json and csv keep full values.
+        data_only: only in json and csv; people read it in the heading of the section.
     """
 
     key: str
     title: str
     format: str = ""
+    data_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def for_terminal(table: Table) -> RenderableType:
 
 
 def _shown_columns(table: Table) -> list[Column]:
-    return [column for column in table.columns if column.key != table.section]
+    return [c for c in table.columns if c.key != table.section and not c.data_only]
 
 
 def _sections(table: Table) -> list[tuple[str, list[dict[str, Any]]]]:

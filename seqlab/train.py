@@ -5,13 +5,13 @@ interrupted and resumed or not. Everything a random search varies is a traced va
 compilation serves all settings of a shape.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +54,7 @@ class Program(NamedTuple):
     optimizer: str
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """How a stream is cut, and when to stop.
 
@@ -69,7 +69,7 @@ class TrainConfig:
     batch_size: int = 20
     unroll: int = 35
     steps_per_epoch: int | None = None
-    schedule: optim.Schedule = optim.Schedule()
+    schedule: optim.Schedule = dataclasses.field(default_factory=optim.Schedule)
 
 
 class Windows(NamedTuple):
@@ -92,7 +92,7 @@ class TrainState:
 
 
 def windows(stream: Stream, start: int, batch_size: int, unroll: int) -> Windows:
-    """Cut a stream so that every scored position is a target exactly once; the padding is not scored."""
+    """Cut a stream: every scored position is a target exactly once, padding is not scored."""
     num_windows = -(-len(stream.values) // (batch_size * unroll))
     padding = num_windows * batch_size * unroll - len(stream.values)
 
@@ -122,7 +122,7 @@ def init_state(program: Program, settings: optim.Settings, window: Windows) -> T
 def train_step(
     program: Program, settings: optim.Settings, state: TrainState, window: Windows
 ) -> tuple[TrainState, jax.Array]:
-    """One window: forward, backward through T steps, clip, update. Returns the mean loss per scored position."""
+    """One window: forward, backward through T steps, clip, update. Also returns the mean loss."""
     key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
 
     def mean_loss(params):
@@ -184,7 +184,7 @@ def fit(
     config: TrainConfig,
     folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Train until the schedule ends and return the metrics of the epoch with the best validation loss.
+    """Train until the schedule ends; the metrics are those of the epoch with the best validation.
 
     Args:
         program: what is compiled.
@@ -216,7 +216,8 @@ def fit(
         rate = settings.learning_rate * 0.5**halving
         position = len(history) * epoch_steps % num_windows
         if position == 0:
-            state = state.replace(carry=jax.tree.map(jnp.zeros_like, state.carry))
+            carry = jax.tree.map(jnp.zeros_like, state.carry)
+            state = dataclasses.replace(state, carry=carry)
         train_losses, seconds = [], []
         for first in range(position, position + epoch_steps, count):
             began = time.perf_counter()
@@ -252,7 +253,7 @@ def fit(
 
 
 def _save(folder: Path, state: TrainState, history: list[dict[str, float]]) -> None:
-    """Commit an epoch: its line in the log first, then the state with the digest of all lines so far.
+    """Commit an epoch: its line in the log, then the state with the digest of all lines so far.
 
     The history is JSON, not arrays, because JSON keeps every bit of a Python float.
     """

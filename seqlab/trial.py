@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def as_dict(trial: Any) -> dict[str, Any]:
-    """The configuration as nested dicts of JSON values; a part that has alternatives names its kind."""
+    """The configuration as nested dicts of JSON values; every part names its kind."""
 
     def convert(value: Any) -> Any:
         if dataclasses.is_dataclass(value):

@@ -13,7 +13,7 @@ MAX_RESTARTS = 10
 
 
 def default_workers() -> int:
-    """One where there is an accelerator, which a process takes whole; otherwise one for each core."""
+    """One where there is an accelerator, which a process takes whole; otherwise one a core."""
     accelerators = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("accel[0-9]*")]
     return 1 if accelerators else len(os.sched_getaffinity(0))
 

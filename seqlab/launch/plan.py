@@ -25,7 +25,7 @@ class Experiment(Protocol):
     check: Callable[[Any], None]
     """Raise InputError where a trial cannot be run, in a moment and before any work starts."""
     follow_up: Callable[[list[Any], dict[str, dict[str, Any]]], list[Any]]
-    """The trials that the results so far (by identity) call for, such as seeds of the best setting."""
+    """The trials that the results so far (by identity) call for: seeds of the best setting."""
 
 
 class Plan(NamedTuple):
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
         return results.trial_folder(self.root, self.name, trial_id(trial))
 
     def known(self) -> dict[str, tuple[Any, dict[str, Any] | None]]:
-        """Every trial known so far with its result or None, by identity: the first, then the follow-up."""
+        """Every trial known so far and its result or None, by identity."""
         known = {trial_id(t): (t, results.read(self.folder(t))) for t in self.first}
         finished = {i: result for i, (_, result) in known.items() if result is not None}
         for trial in self.experiment.follow_up(list(self.first), finished):

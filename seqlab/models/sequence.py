@@ -53,7 +53,9 @@ class LanguageModel(nn.Module):
 
 
 class FramePredictor(nn.Module):
-    """p(next frame | all frames so far), one Bernoulli a channel: σ(y_t W + b), y = stack(frames W_e + b_e).
+    """p(next frame | all frames so far) = σ(y_t W + b), a Bernoulli a channel.
+
+    y = stack(frames W_e + b_e).
 
     Attributes:
         stack: the recurrent layers.

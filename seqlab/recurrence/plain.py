@@ -35,7 +35,7 @@ def plain_unroll(
         The carry after the last step, and ys [B, T, H].
 
     Raises:
-        ValueError: xs is not [B, T, D]; lengths is not [B]; or carry is None where it cannot be made.
+        ValueError: xs is not [B, T, D]; lengths is not [B]; carry is None and cannot be made.
     """
     if xs.ndim != 3:
         raise ValueError(f"xs must be [B, T, D], got shape {xs.shape}")
