@@ -48,37 +48,37 @@ def trial_folder(root: Path, experiment: str, trial_id: str) -> Path:
 def claim(folder: Path) -> int | None:
     """Take a trial for this process by exclusive create.
 
-    Attempt n+1 can be claimed when attempt n was released or its process is gone. A process on
-    another host is taken to be alive.
+    Attempt n+1 can be claimed when the process of attempt n is gone. A process on another host is
+    taken to be alive.
 
     Returns:
         The number of this attempt, from 1; None when somebody else has the trial.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    attempt = _last_attempt(folder)
-    if attempt and is_running(folder):
+    attempt = _last_attempt(folder) + 1
+    if attempt > 1 and _is_held(folder / f"claim-{attempt - 1}"):
         return None
-    try:
-        with open(folder / f"claim-{attempt + 1}", "x") as file:
-            json.dump({"host": socket.gethostname(), **_identity(os.getpid())}, file)
-    except FileExistsError:
-        return None
-    return attempt + 1
+    owner = {"host": socket.gethostname(), **_identity(os.getpid())}
+    return attempt if _create(folder / f"claim-{attempt}", json.dumps(owner)) else None
 
 
 def release(folder: Path, attempt: int) -> None:
-    """Give an unfinished trial back."""
-    (folder / f"claim-{attempt}").write_text("released")
+    """Give an unfinished trial back; an attempt that was given back does not count."""
+    (folder / f"claim-{attempt}").unlink(missing_ok=True)
 
 
 def is_running(folder: Path) -> bool:
     """Whether the process of the last attempt is alive, as far as this host can know."""
     attempt = _last_attempt(folder)
-    if not attempt:
-        return False
+    return attempt > 0 and _is_held(folder / f"claim-{attempt}")
+
+
+def _is_held(claim: Path) -> bool:
     try:
-        owner = json.loads((folder / f"claim-{attempt}").read_text())
-    except json.JSONDecodeError:
+        owner = json.loads(claim.read_text())
+    except FileNotFoundError:
+        return True  # given back this moment: whoever looks again may have it
+    except ValueError:
         return False
     if owner["host"] != socket.gethostname():
         return True
@@ -95,7 +95,8 @@ def _identity(pid: int) -> dict[str, Any]:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return {"pid": pid, "started": None}
-    return {"pid": pid, "started": stat.rpartition(")")[2].split()[19]}
+    state, *others = stat.rpartition(")")[2].split()
+    return {"pid": pid, "started": None if state in "ZX" else others[18]}  # Z: dead, not waited for
 
 
 def commit(folder: Path, result: dict[str, Any]) -> bool:
@@ -105,18 +106,33 @@ def commit(folder: Path, result: dict[str, Any]) -> bool:
         False when another process had already committed a result for this trial.
     """
     text = json.dumps(result, indent=1, sort_keys=True, allow_nan=False)
-    temporary = folder / f".result-{os.getpid()}.tmp"
+    return _create(folder / "result.json", text)
+
+
+def _create(path: Path, text: str) -> bool:
+    """Make a file that is there whole or not at all; False where there is one already."""
+    temporary = path.with_name(f".{path.name}-{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         with open(temporary, "w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.link(temporary, folder / "result.json")
+        os.link(temporary, path)
     except FileExistsError:
         return False
     finally:
         temporary.unlink(missing_ok=True)
     return True
+
+
+def set_aside_damaged(folder: Path) -> None:
+    """Rename a result that cannot be read, so that a new one can be committed.
+
+    For whoever has claimed the trial: nobody else can commit as long as the damaged file is there.
+    """
+    path = folder / "result.json"
+    if path.exists() and read(folder) is None:
+        path.rename(folder / "result.json.damaged")
 
 
 def read(folder: Path) -> dict[str, Any] | None:

@@ -258,7 +258,9 @@ def _save(folder: Path, state: TrainState, history: list[dict[str, float]]) -> N
     The history is JSON, not arrays, because JSON keeps every bit of a Python float.
     """
     log = "".join(json.dumps(epoch) + "\n" for epoch in history)
-    (folder / "log.jsonl").write_text(log)
+    partial = folder / ".log.jsonl.tmp"
+    partial.write_text(log)
+    partial.replace(folder / "log.jsonl")
     tree = {"state": state, "log_sha256": _digest(log)}
     checkpoint.save(folder / "checkpoints", len(history), tree)
 

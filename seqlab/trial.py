@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from typing import Any, TypeVar
@@ -65,7 +66,9 @@ def parse(trial: Any, path: str, text: str) -> Any:
         InputError: no such field, or the text is not of its type.
     """
     *parents, name = path.split(".")
-    owner = get(trial, ".".join(parents)) if parents else trial
+    owner = trial
+    for parent in parents:
+        owner = getattr(owner, _field(owner, parent, path).name)
     field = _field(owner, name, path)
     annotation = typing.get_type_hints(type(owner))[field.name]
     kinds = (
@@ -80,9 +83,11 @@ def parse(trial: Any, path: str, text: str) -> Any:
             return text
         if kind in (int, float):
             try:
-                return kind(text)
+                value = kind(text)
             except ValueError:
                 continue
+            if kind is int or math.isfinite(value):  # an identity is made of JSON: it has no nan
+                return value
     names = " or ".join("none" if k is types.NoneType else k.__name__ for k in kinds)
     raise InputError(f"{path} takes {names}, not {text!r}")
 

@@ -1,6 +1,7 @@
 """A worker claims a trial, runs it, commits its result, and goes on until nothing is left."""
 
 import errno
+import json
 import sys
 import time
 import traceback
@@ -50,6 +51,7 @@ def work(plan: Plan, start: float = 0.0) -> None:
 
 
 def _attempt(plan: Plan, trial: Any, folder: Path, attempt: int) -> None:
+    results.set_aside_damaged(folder)
     if attempt > MAX_ATTEMPTS:
         died = f"its process died {MAX_ATTEMPTS} times"
         results.commit(folder, _result(plan, trial, results.FAILED, {}, 0.0, died))
@@ -68,7 +70,7 @@ def run_trial(plan: Plan, trial: Any, folder: Path) -> dict[str, Any]:
     began = time.perf_counter()
     metrics, error = {}, None
     try:
-        metrics = plan.experiment.run(trial, folder)
+        metrics = _checked(plan.experiment.run(trial, folder))
         status = results.DONE
     except Diverged as divergence:
         status, error = results.DIVERGED, str(divergence)
@@ -88,6 +90,16 @@ def run_trial(plan: Plan, trial: Any, folder: Path) -> dict[str, Any]:
     if error is not None:
         print(f"{trial_id(trial)} {status}: {error.strip().splitlines()[-1]}", file=sys.stderr)
     return _result(plan, trial, status, metrics, time.perf_counter() - began, error)
+
+
+def _checked(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics, if they can be committed; a result holds no nan and no arrays."""
+    for name, value in metrics.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"metric {name} is {value!r}, which JSON cannot hold") from error
+    return metrics
 
 
 def _result(

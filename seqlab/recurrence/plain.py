@@ -76,14 +76,19 @@ def _where(rows: Array, new: Any, old: Any) -> Any:
 
 
 def _initial_carry(cell: Cell | Callable, params: Any, batch_size: int) -> Any:
-    """Zeros as the cell makes them, in the dtype of its params; H is the width all params share."""
+    """As the cell makes it, in the dtype of params, whose last axes all have to be H."""
     if not isinstance(cell, Cell):
         raise ValueError("carry is None: a bare step function has no initial carry, pass one")
     leaves = jax.tree.leaves(params)
-    widths = {leaf.shape[-1] for leaf in leaves}
+    widths = {leaf.shape[-1] for leaf in leaves if leaf.ndim}
     if len(widths) != 1:
         raise ValueError(
             f"carry is None and H is not clear from params (last axes {widths}): pass a carry"
         )
     carry = cell.initial_carry(batch_size, widths.pop())
-    return jax.tree.map(lambda leaf: leaf.astype(leaves[0].dtype), carry)
+
+    def in_dtype_of_params(leaf: Array) -> Array:
+        is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return leaf.astype(leaves[0].dtype) if is_float else leaf
+
+    return jax.tree.map(in_dtype_of_params, carry)

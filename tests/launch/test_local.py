@@ -1,0 +1,141 @@
+"""Workers as processes: started apart on cores of their own, replaced when they die, interrupted."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from seqlab.launch import local
+
+REPORT = """
+import json, os, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+me = {"start": float(sys.argv[3]), "cores": sorted(os.sched_getaffinity(0)), "flag": sys.argv[2]}
+(folder / f"{os.getpid()}.json").write_text(json.dumps(me))
+"""
+SLEEP = """
+import signal, sys, time
+try:
+    print("asleep", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    if "deaf" in sys.argv:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("deaf", flush=True)
+        time.sleep(60)
+"""
+
+
+def reports(folder: Path) -> list[dict]:
+    return sorted(
+        (json.loads(p.read_text()) for p in folder.glob("*.json")), key=lambda r: r["start"]
+    )
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(local, "POLL_SECONDS", 0.02)
+
+
+def run(code: str, *arguments: str, workers: int, watch) -> None:
+    local.run(["-c", code, *arguments], workers, watch)
+
+
+def test_workers_start_apart_with_equal_shares_of_the_cores(tmp_path):
+    ours = os.sched_getaffinity(0)
+    for workers in (1, 2, 3):
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        run(REPORT, str(folder), workers=workers, watch=lambda: False)
+        found = reports(folder)
+        assert [r["start"] for r in found] == [n / workers for n in range(workers)]
+        assert {r["flag"] for r in found} == {"--start"}
+        assert set().union(*(r["cores"] for r in found)) <= ours
+        assert all(r["cores"] for r in found)
+    assert os.sched_getaffinity(0) == ours
+
+
+@pytest.mark.parametrize("cores", [[0], [0, 1], [2, 3, 5, 8, 9], list(range(16))])
+@pytest.mark.parametrize("workers", [1, 2, 3, 5, 16, 20])
+def test_shares_are_even_and_leave_no_core_idle(cores, workers):
+    shares = local._shares(cores, workers)
+    assert len(shares) == workers
+    assert set().union(*shares) == set(cores if workers <= len(cores) else cores[:workers])
+    sizes = [len(share) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+    users = [sum(core in share for share in shares) for core in cores]
+    assert max(users) - min(users) <= 1
+
+
+def test_a_worker_that_dies_is_replaced_while_something_is_missing(tmp_path):
+    dies = REPORT + "os.kill(os.getpid(), 9)"
+    run(dies, str(tmp_path), workers=2, watch=lambda: len(reports(tmp_path)) < 5)
+    starts = [r["start"] for r in reports(tmp_path)]
+    assert 5 <= len(starts) <= 7
+    assert set(starts) == {0.0, 0.5}
+
+
+def test_replacing_comes_to_an_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "MAX_RESTARTS", 3)
+    run(REPORT + "sys.exit(1)", str(tmp_path), workers=2, watch=lambda: True)
+    assert len(reports(tmp_path)) == 2 + 3
+
+
+def test_a_worker_that_has_finished_is_not_replaced(tmp_path):
+    run(REPORT, str(tmp_path), workers=2, watch=lambda: True)
+    assert len(reports(tmp_path)) == 2
+
+
+def test_a_worker_that_dies_when_nothing_is_missing_is_not_replaced(tmp_path):
+    run(REPORT + "sys.exit(1)", str(tmp_path), workers=2, watch=lambda: False)
+    assert len(reports(tmp_path)) == 2
+
+
+def interrupted_after(said, wanted: str, times: int):
+    """A watch that is interrupted once the workers have said something so many times."""
+    deadline = time.monotonic() + 30
+
+    def watch() -> bool:
+        assert time.monotonic() < deadline
+        if said().count(wanted) >= times:
+            raise KeyboardInterrupt
+        return True
+
+    return watch
+
+
+@pytest.fixture
+def said(tmp_path, monkeypatch):
+    """What the workers have written so far."""
+    with open(tmp_path / "said", "w") as stream:
+        monkeypatch.setattr(local.sys, "stderr", stream)
+        yield (tmp_path / "said").read_text
+
+
+def test_ctrl_c_interrupts_the_workers_and_waits_for_them(said):
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run(SLEEP, workers=2, watch=interrupted_after(said, "asleep", 2))
+    assert said().count("interrupted") == 2
+    assert time.monotonic() - began < 30
+
+
+def test_a_second_ctrl_c_kills(said, monkeypatch):
+    began = time.monotonic()
+    wait, impatient = local.subprocess.Popen.wait, []
+
+    def wait_impatiently(worker, *rest):
+        if not impatient:
+            while said().count("deaf") < 2:
+                time.sleep(0.02)
+            impatient.append(True)
+            raise KeyboardInterrupt
+        return wait(worker, *rest)
+
+    monkeypatch.setattr(local.subprocess.Popen, "wait", wait_impatiently)
+    with pytest.raises(KeyboardInterrupt):
+        run(SLEEP, "deaf", workers=2, watch=interrupted_after(said, "asleep", 2))
+    assert time.monotonic() - began < 30
