@@ -5,6 +5,7 @@ import ast
 import importlib
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -47,6 +48,8 @@ def main(arguments: list[str]) -> int:
     Returns:
         The exit code: 0 all done, 1 some trial failed, 2 bad input, 130 interrupted (resumable).
     """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)  # also where a shell has told us to ignore Ctrl-C
     try:
         options = _parser().parse_args(arguments)
         if getattr(options, "data_dir", None):
@@ -61,6 +64,10 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _interrupt(number: int, _: object) -> NoReturn:
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -148,7 +155,10 @@ def _run(options: argparse.Namespace) -> int:
 
     plan = _plan(options, options.budget)
     for trial in plan.first:
-        plan.experiment.check(trial)
+        try:
+            plan.experiment.check(trial)
+        except ValueError as error:  # a cell says of D and H that they do not fit
+            raise InputError(str(error)) from error
     if options.retry_failed:
         for t, result in plan.known().values():
             if result and result["status"] in (results.FAILED, results.OOM):

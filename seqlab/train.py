@@ -24,7 +24,6 @@ from flax import struct
 
 from seqlab import checkpoint, losses, metrics, optim
 from seqlab.data.stream import Dataset, Stream
-from seqlab.errors import InputError
 
 
 class Diverged(Exception):
@@ -145,16 +144,23 @@ def train_step(
 
 @functools.partial(jax.jit, static_argnames=("program", "count"), donate_argnames="state")
 def train_steps(
-    program: Program,
-    settings: optim.Settings,
-    state: TrainState,
-    split: Windows,
-    first: jax.Array | int,
-    count: int,
+    program: Program, settings: optim.Settings, state: TrainState, split: Windows, count: int
 ) -> tuple[TrainState, jax.Array]:
-    """`count` training steps in one dispatch. Returns the loss of each, [count]."""
-    taken = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, count), split)
-    return jax.lax.scan(lambda s, w: train_step(program, settings, s, w), state, taken)
+    """`count` training steps in one dispatch, on the windows that follow; after the last, the first.
+
+    Returns:
+        The state, and the loss of each step, [count].
+    """
+    num_windows, batch_size = split.scored.shape[:2]
+    fresh = program.model.initial_carry(batch_size)  # pyright: ignore
+
+    def step(state: TrainState, number: jax.Array) -> tuple[TrainState, jax.Array]:
+        begins = number == 0
+        carry = jax.tree.map(lambda new, old: jnp.where(begins, new, old), fresh, state.carry)
+        window = jax.tree.map(lambda a: a[number], split)
+        return train_step(program, settings, dataclasses.replace(state, carry=carry), window)
+
+    return jax.lax.scan(step, state, (state.step + jnp.arange(count)) % num_windows)
 
 
 @functools.partial(jax.jit, static_argnames="program")
@@ -204,26 +210,16 @@ def fit(
     settings = jax.tree.map(jnp.asarray, settings)
     state = init_state(program, settings, jax.tree.map(lambda a: a[0], train))
     state, history = (state, []) if folder is None else _resume(folder, state)
-    num_windows = len(train.inputs)
-    epoch_steps = config.steps_per_epoch or num_windows
-    if num_windows % epoch_steps:
-        raise InputError(
-            f"steps_per_epoch={epoch_steps} does not divide the stream's {num_windows} windows"
-        )
+    epoch_steps = config.steps_per_epoch or len(train.scored)
     count = steps_per_dispatch(epoch_steps)
 
     while (halving := config.schedule.next_halving([e["valid_nll"] for e in history])) is not None:
         rate = settings.learning_rate * 0.5**halving
-        position = len(history) * epoch_steps % num_windows
-        if position == 0:
-            carry = jax.tree.map(jnp.zeros_like, state.carry)
-            state = dataclasses.replace(state, carry=carry)
         train_losses, seconds = [], []
-        for first in range(position, position + epoch_steps, count):
-            began = time.perf_counter()
-            step = int(state.step)
+        for _ in range(epoch_steps // count):
+            began, step = time.perf_counter(), int(state.step)
             state, dispatch_losses = train_steps(
-                program, settings._replace(learning_rate=rate), state, train, first, count
+                program, settings._replace(learning_rate=rate), state, train, count
             )
             dispatch_losses = np.asarray(dispatch_losses)
             seconds.append((time.perf_counter() - began) / count)

@@ -11,6 +11,11 @@ from pathlib import Path
 POLL_SECONDS = 0.5
 MAX_RESTARTS = 10
 
+# In force only when it is there before the process starts. Measured on two cores: a step of the
+# language model on Penn Treebank takes 0.93 of its time, because its large temporaries, mapped
+# afresh at every call, come in fewer pages.
+ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
 
 def default_workers() -> int:
     """One where there is an accelerator, which a process takes whole; otherwise one a core."""
@@ -47,7 +52,7 @@ def run(
             if all(worker.poll() is not None for worker in workers):
                 return
             time.sleep(POLL_SECONDS)
-    except KeyboardInterrupt:
+    except BaseException:
         _stop(workers)
         raise
 
@@ -67,6 +72,7 @@ def _start(command: list[str], n: int, num_workers: int, cores: set[int]) -> sub
     try:
         return subprocess.Popen(
             [sys.executable, *command, "--start", str(n / num_workers)],
+            env=ENVIRONMENT | os.environ,
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
         )
