@@ -19,8 +19,7 @@ Architectures, ICML 2015.
 
 import functools
 import math
-import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,21 +27,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqlab import data, grid, results, train
+from seqlab import comparison, data, grid, train
 from seqlab.cells import CELLS
+from seqlab.comparison import confirmation, read_published
 from seqlab.data import Arithmetic, DataConfig, Dataset, Memorisation, Music, Ptb, Xml
 from seqlab.data.arithmetic import FLOOR
 from seqlab.data.fingerprint import fingerprint
 from seqlab.data.xml import ANCHORS
 from seqlab.errors import InputError, nearest
-from seqlab.intervals import mean_ci
 from seqlab.models.budget import count_params, units_for_budget
 from seqlab.models.rnn import stack
 from seqlab.models.sequence import FramePredictor, LanguageModel
 from seqlab.optim import OPTIMIZERS, Schedule, Settings
 from seqlab.tables import Column, Table
 from seqlab.train import TrainConfig
-from seqlab.trial import get, replace, trial_id
+from seqlab.trial import get, replace
 
 ARCHITECTURES = {
     "rnn": "Tanh",
@@ -220,19 +219,11 @@ def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[
     searches = defaultdict(list)
     for trial in trials:
         searches[trial.budget, trial.task, trial.model.cell].append(trial)
-    chosen = []
-    for (budget, task, _), settings in searches.items():
-        rows = [finished.get(trial_id(trial)) for trial in settings]
-        done = [
-            (row["metrics"]["valid_nll"], index)
-            for index, row in enumerate(rows)
-            if row is not None and row["status"] == results.DONE
-        ]
-        if None not in rows and done:
-            best = settings[min(done)[1]]
-            seeds = range(1, recipes(budget)[task].num_seeds + 1)
-            chosen += [replace(best, {"stage": "seeds", "seed": seed}) for seed in seeds]
-    return chosen
+    return [
+        trial
+        for (budget, task, _), search in searches.items()
+        for trial in confirmation(search, finished, recipes(budget)[task].num_seeds)
+    ]
 
 
 def check(trial: Trial) -> None:
@@ -322,93 +313,31 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
 
 # The table
 
+PUBLISHED = read_published(Path(__file__).parent / "published" / "jozefowicz2015.csv")
 
-class Measure(NamedTuple):
-    """A metric of a result, the paper's values of it by cell, and how sure those are."""
-
-    key: str
-    title: str
-    digits: int
-    paper: dict[str, float]
-    mark: str
-
-
-def published(mark: str, *values: float) -> dict[str, Any]:
-    """One column of the paper, in the order of ARCHITECTURES.
-
-    Mark v: checked against the paper's text; m: from memory.
-    """
-    return {"paper": dict(zip(ARCHITECTURES, values, strict=True)), "mark": mark}
-
-
-UNPUBLISHED = {"paper": {}, "mark": ""}
-
-# Jozefowicz et al. 2015, Tables 1 (accuracy), 2 (music) and 3 (PTB).
 MEASURES = {
-    "memorisation": (Measure("test_accuracy", "accuracy, ≥ 0.95 passes", 3, **UNPUBLISHED),),
-    "xml": (
-        Measure("test_accuracy", "accuracy, all characters", 3, **published(
-            "v", 0.32050, 0.42470, 0.23356, 0.41371, 0.42117, 0.44434, 0.45963, 0.47483, 0.47324,
-            0.46478,
-        )),
-    ),
-    "arithmetic": (
-        Measure("test_accuracy", "accuracy, answer characters", 3, **published(
-            "v", 0.29493, 0.89228, 0.29292, 0.75109, 0.86747, 0.90163, 0.89565, 0.92135, 0.89735,
-            0.90728,
-        )),
-    ),
-    "nottingham": (
-        Measure("test_nll", "nats per frame", 3, **published(
-            "m", 3.612, 3.492, 3.732, 3.426, 3.406, 3.419, 3.410, 3.254, 3.372, 3.337,
-        )),
-    ),
-    "nottingham_dropout": (
-        Measure("test_nll", "nats per frame, with dropout", 3, **published(
-            "m", 3.267, 3.403, 3.420, 3.252, 3.253, 3.345, 3.427, 3.376, 3.429, 3.505,
-        )),
-    ),
-    "piano_midi": (
-        Measure("test_nll", "nats per frame", 3, **published(
-            "m", 6.809, 6.866, 6.813, 6.856, 6.870, 6.820, 6.876, 6.792, 6.852, 6.840,
-        )),
-    ),
-    "ptb": (
-        Measure("test_nll", "nats per word (paper: 5M)", 3, **published(
-            "m", 4.811, 4.699, 4.785, 4.755, 4.708, 4.698, 4.684, 4.699, 4.707, 4.692,
-        )),
-        Measure("test_perplexity", "perplexity", 1, **UNPUBLISHED),
-        Measure("test_accuracy", "accuracy of the most probable word", 4, **published(
-            "v*", 0.08782, 0.08912, 0.08808, 0.08662, 0.08933, 0.08952, 0.09069, 0.08968, 0.09036,
-            0.09161,
-        )),
-        Measure("test_probability", "mean probability of the word", 4, **UNPUBLISHED),
-    ),
-    "ptb_10m": (
-        Measure("valid_nll", "nats per word, validation", 3, **published(
-            "m", 4.729, 4.511, 4.752, 4.558, 4.496, 4.437, 4.554, 4.605, 4.539, 4.523,
-        )),
-    ),
-    "ptb_20m": (
-        Measure("test_nll", "nats per word", 3, **published(
-            "m", 4.582, 4.399, 4.606, 4.444, 4.411, 4.380, 4.519, 4.550, 4.503, 4.494,
-        )),
-        Measure("test_perplexity", "perplexity", 1, **published(
-            "v", 97.7, 81.4, 100.8, 85.1, 82.3, 79.83, 91.7, 94.6, 90.2, 89.47,
-        )),
-    ),
-}  # fmt: skip
+    "memorisation": {"test_accuracy": "accuracy, ≥ 0.95 passes"},
+    "xml": {"test_accuracy": "accuracy, all characters"},
+    "arithmetic": {"test_accuracy": "accuracy, answer characters"},
+    "nottingham": {"test_nll": "nats per frame"},
+    "nottingham_dropout": {"test_nll": "nats per frame, with dropout"},
+    "piano_midi": {"test_nll": "nats per frame"},
+    "ptb": {
+        "test_nll": "nats per word (paper: 5M parameters)",
+        "test_perplexity": "perplexity",
+        "test_accuracy": "accuracy of the most probable word",
+        "test_probability": "mean probability of the word",
+    },
+    "ptb_10m": {"valid_nll": "nats per word, validation"},
+    "ptb_20m": {"test_nll": "nats per word", "test_perplexity": "perplexity"},
+}
 
-# What a predictor scores that knows the rule of the task but does not, or does, recall.
-EXACT = {"xml": ANCHORS, "arithmetic": {"most frequent symbol of each answer position": FLOOR}}
+# What a predictor scores that knows the rule of the task and recalls so much.
+EXACT = {
+    ("xml", "test_accuracy"): ANCHORS,
+    ("arithmetic", "test_accuracy"): {"most frequent symbol of each answer position": FLOOR},
+}
 
-NOTES = (
-    "paper: best of its settings, one run each; Jozefowicz et al. 2015. Mark v: checked against "
-    "its text, m: from memory, exact: computed from the rule of the task.",
-    "best: test metric of the setting with the best validation loss, seed 0. mean ± 95% CI "
-    "(Student t): that setting again with n fresh seeds.",
-    "not done: trials without a result to average, by status; they are not in best or mean.",
-)
 PTB_NOTE = (
     "v*: a paper accuracy of 0.09 on PTB cannot be that of the most probable word (a model of "
     "perplexity 110 has about 0.25); top-1 accuracy and mean probability are both given."
@@ -416,8 +345,16 @@ PTB_NOTE = (
 ADAM_NOTE = (
     "adam: plain SGD, the paper's optimiser, stays on the plateau of this task within the budget."
 )
-SMOKE_NOTE = (
-    "SMOKE: a first sight, one short run per cell; nothing here is a measurement of a cell."
+SMOKE_NOTE = "SMOKE: a first sight, one short run per cell, not a measurement of the cells."
+
+COLUMNS = (
+    Column("section", "section"),
+    Column("architecture", "architecture"),
+    Column("cell", "cell"),
+    *comparison.COLUMNS,
+    Column("task", "task", data_only=True),
+    Column("budget", "budget", data_only=True),
+    Column("measure", "measure", data_only=True),
 )
 
 
@@ -428,21 +365,19 @@ def table(rows: list[dict[str, Any]]) -> Table:
         config = row["config"]
         groups[config["budget"], config["task"]][config["model"]["cell"]].append(row)
     lines = []
-    for (budget, task), cells in sorted(groups.items(), key=_order):
-        for measure in MEASURES[task]:
-            section = {"task": task, "budget": budget, "measure": measure.title}
-            section["section"] = _heading(budget, task, measure, cells)
-            lines += [
-                section | _line(measure, cell, cells[cell])
-                for cell in sorted(cells, key=lambda c: ([*ARCHITECTURES, *CELLS, c].index(c), c))
-            ]
-            lines += [
-                section | {"architecture": name, "best": value, "mark": "exact"}
-                for name, value in (
-                    EXACT.get(task, {}) if "accuracy" in measure.key else {}
-                ).items()
-            ]
-    notes = [*NOTES]
+    for budget, task in sorted(groups, key=_order):
+        cells = groups[budget, task]
+        for key, title in MEASURES[task].items():
+            section = {"task": task, "budget": budget, "measure": key}
+            section["section"] = _heading(budget, task, title, cells)
+            paper = PUBLISHED.get((task, key))
+            for cell in sorted(cells, key=[*ARCHITECTURES, *CELLS].index):
+                name = {"architecture": ARCHITECTURES.get(cell, cell), "cell": cell}
+                values = comparison.line(cell, cells[cell], lambda r, k=key: _value(r, k), paper)
+                lines.append(section | name | values)
+            for name, value in EXACT.get((task, key), {}).items():
+                lines.append(section | {"architecture": name, "best": value, "mark": "exact"})
+    notes = [*comparison.NOTES]
     if any(task == "ptb" for _, task in groups):
         notes.append(PTB_NOTE)
     if any(row["config"]["optim"]["optimizer"] == "adam" for row in rows):
@@ -453,82 +388,21 @@ def table(rows: list[dict[str, Any]]) -> Table:
     return Table(title, COLUMNS, tuple(lines), "section", tuple(notes))
 
 
-COLUMNS = (
-    Column("section", "section"),
-    Column("architecture", "architecture"),
-    Column("cell", "cell"),
-    Column("paper", "paper", ".4g"),
-    Column("mark", "mark"),
-    Column("best", "best", ".4g"),
-    Column("settings", "of", "d"),
-    Column("mean", "mean", ".4g"),
-    Column("ci95", "± 95%", ".2g"),
-    Column("n", "n", "d"),
-    Column("units", "units", "d"),
-    Column("params", "params", ",d"),
-    Column("ms_per_step", "ms/step", ".1f"),
-    Column("per_second", "inputs/s", ",.0f"),
-    Column("not_done", "not done"),
-    Column("task", "task", data_only=True),
-    Column("budget", "budget", data_only=True),
-    Column("measure", "measure", data_only=True),
-)
-
-
-def _order(group: tuple) -> tuple:
-    (budget, task), _ = group
+def _order(group: tuple[str, str]) -> tuple[int, int]:
+    budget, task = group
     return ("smoke", "default", "paper").index(budget), list(MEASURES).index(task)
 
 
-def _heading(budget: str, task: str, measure: Measure, cells: dict[str, list]) -> str:
+def _heading(budget: str, task: str, title: str, cells: dict[str, list]) -> str:
     configs = [row["config"] for rows in cells.values() for row in rows]
     sizes = sorted({config["model"]["parameter_budget"] for config in configs})
     optimizers = sorted({config["optim"]["optimizer"] for config in configs})
     size = " or ".join(f"{size:,}" for size in sizes)
-    return (
-        f"{task}: {measure.title} · ≤ {size} parameters · {', '.join(optimizers)} · {budget} budget"
-    )
+    how = f"≤ {size} parameters · {', '.join(optimizers)} · {budget} budget"
+    return f"{task}: {title} · {how}"
 
 
-def _line(measure: Measure, cell: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    done = [row for row in rows if row["status"] == results.DONE]
-    search = [row for row in done if row["config"]["stage"] == "search"]
-    best = min(search, key=lambda row: row["metrics"]["valid_nll"], default=None)
-    seeds = [
-        row
-        for row in done
-        if row["config"]["stage"] == "seeds" and (best is None or _setting(row) == _setting(best))
-    ]
-    failures = Counter(row["status"] for row in rows if row["status"] != results.DONE)
-    line = {
-        "architecture": ARCHITECTURES.get(cell, cell),
-        "cell": cell,
-        "paper": measure.paper.get(cell),
-        "mark": measure.mark if cell in measure.paper else "",
-        "settings": len(search),
-        "n": len(seeds),
-        "not_done": ", ".join(f"{count} {status}" for status, count in sorted(failures.items())),
-    }
-    if best is not None:
-        batch = best["config"]["train"]["batch_size"] * best["config"]["train"]["unroll"]
-        seconds = statistics.median(row["metrics"]["seconds_per_step"] for row in search + seeds)
-        line |= {
-            "best": _value(best, measure),
-            "units": best["metrics"]["units"],
-            "params": best["metrics"]["params"],
-            "ms_per_step": 1000 * seconds,
-            "per_second": batch / seconds,
-        }
-    if seeds:
-        line["mean"], line["ci95"] = mean_ci([_value(row, measure) for row in seeds])
-    return line
-
-
-def _setting(row: dict[str, Any]) -> dict[str, Any]:
-    return row["config"] | {"stage": "", "seed": 0}
-
-
-def _value(row: dict[str, Any], measure: Measure) -> float:
-    if measure.key.endswith("_perplexity"):
-        return math.exp(row["metrics"][measure.key.replace("perplexity", "nll")])
-    return row["metrics"][measure.key]
+def _value(row: dict[str, Any], key: str) -> float:
+    if key.endswith("_perplexity"):
+        return math.exp(row["metrics"][key.replace("perplexity", "nll")])
+    return row["metrics"][key]

@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     names = sorted(p.stem for p in EXPERIMENTS.glob("*.py"))
 
     def add(name: str, command: Any, text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text)
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         added.set_defaults(command=command)
         return added
 

@@ -146,7 +146,7 @@ def train_step(
 def train_steps(
     program: Program, settings: optim.Settings, state: TrainState, split: Windows, count: int
 ) -> tuple[TrainState, jax.Array]:
-    """`count` training steps in one dispatch, on the windows that follow; after the last, the first.
+    """`count` training steps in one dispatch, on the windows that follow, round and round.
 
     Returns:
         The state, and the loss of each step, [count].

@@ -1,0 +1,130 @@
+"""Ours beside the paper's: the best of a search, fresh seeds that confirm it, one line of a table.
+
+A searched trial says `stage="search"`, a confirming one `stage="seeds"`. The best is always chosen
+by validation loss; what is shown is another metric, on the test split.
+"""
+
+import csv
+import statistics
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from seqlab import results
+from seqlab.intervals import mean_ci
+from seqlab.tables import Column
+from seqlab.trial import replace, trial_id
+
+T = TypeVar("T")
+
+
+class Published(NamedTuple):
+    """One column of a paper: its values by cell, where they stand, and how sure they are."""
+
+    values: dict[str, float]
+    table: str
+    mark: str
+
+
+def read_published(path: Path) -> dict[tuple[str, str], Published]:
+    """Published values by (task, metric), from a csv file with a column for each cell."""
+    columns = {}
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            key = row.pop("task"), row.pop("metric")
+            table, mark = row.pop("table"), row.pop("mark")
+            columns[key] = Published({cell: float(v) for cell, v in row.items()}, table, mark)
+    return columns
+
+
+def confirmation(
+    search: Sequence[T], finished: dict[str, dict[str, Any]], num_seeds: int
+) -> list[T]:
+    """The best trial of a search again with seeds 1 … num_seeds, once all of it has been tried.
+
+    The seed that the search used is not among them: it was chosen for being good.
+
+    Args:
+        search: trials with the fields `stage` and `seed`.
+        finished: results by identity.
+        num_seeds: how often the best one is repeated.
+    """
+    rows = [finished.get(trial_id(trial)) for trial in search]
+    if None in rows:
+        return []
+    done = [
+        (row["metrics"]["valid_nll"], index)
+        for index, row in enumerate(rows)
+        if row is not None and row["status"] == results.DONE
+    ]
+    if not done:
+        return []
+    best = search[min(done)[1]]
+    return [replace(best, {"stage": "seeds", "seed": seed}) for seed in range(1, num_seeds + 1)]
+
+
+COLUMNS = (
+    Column("paper", "paper", ".4g"),
+    Column("mark", "mark"),
+    Column("best", "best", ".4g"),
+    Column("settings", "of", "d"),
+    Column("mean", "mean", ".4g"),
+    Column("ci95", "± 95%", ".2g"),
+    Column("n", "n", "d"),
+    Column("units", "units", "d"),
+    Column("params", "params", ",d"),
+    Column("ms_per_step", "ms/step", ".1f"),
+    Column("per_second", "inputs/s", ",.0f"),
+    Column("not_done", "not done"),
+)
+
+NOTES = (
+    "paper: best of its settings, one run each. Mark v: checked against the paper's text; m: from "
+    "memory; exact: computed from the rule of the task.",
+    "best: test metric of the setting with the best validation loss, seed 0. mean ± 95% CI "
+    "(Student t): that setting again with n fresh seeds.",
+    "ms/step: one update on batch × unroll inputs, median over dispatches. not done: trials by "
+    "status that are in neither best nor mean.",
+)
+
+
+def line(
+    cell: str,
+    rows: list[dict[str, Any]],
+    value: Callable[[dict[str, Any]], float],
+    paper: Published | None,
+) -> dict[str, Any]:
+    """The values under COLUMNS for one cell, from all its results on one task.
+
+    Args:
+        cell: its name.
+        rows: results, searched and confirming.
+        value: the metric that is shown, of a result.
+        paper: None where nothing is published.
+    """
+    done = [row for row in rows if row["status"] == results.DONE]
+    search = [row for row in done if row["config"]["stage"] == "search"]
+    seeds = [row for row in done if row["config"]["stage"] == "seeds"]
+    others = Counter(row["status"] for row in rows if row["status"] != results.DONE)
+    cells: dict[str, Any] = {
+        "settings": len(search),
+        "n": len(seeds),
+        "not_done": ", ".join(f"{count} {status}" for status, count in sorted(others.items())),
+    }
+    if paper is not None and cell in paper.values:
+        cells |= {"paper": paper.values[cell], "mark": paper.mark}
+    if search:
+        best = min(search, key=lambda row: row["metrics"]["valid_nll"])
+        inputs = best["config"]["train"]["batch_size"] * best["config"]["train"]["unroll"]
+        seconds = statistics.median(row["metrics"]["seconds_per_step"] for row in done)
+        cells |= {
+            "best": value(best),
+            "units": best["metrics"]["units"],
+            "params": best["metrics"]["params"],
+            "ms_per_step": 1000 * seconds,
+            "per_second": inputs / seconds,
+        }
+    if seeds:
+        cells["mean"], cells["ci95"] = mean_ci([value(row) for row in seeds])
+    return cells

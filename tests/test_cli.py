@@ -1,0 +1,443 @@
+"""The command line: one line for a mistake, JSON and nothing else, and grids that survive kills."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from experiments import mut_vs_lstm_gru as mut
+from seqlab import cli, results
+from seqlab.launch import local
+from seqlab.trial import as_dict, only, replace, set_values, trial_id
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+NAME = "mut_vs_lstm_gru"
+EXPERIMENTS = sorted(p.stem for p in (REPOSITORY / "experiments").glob("*.py"))
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tmp_path):
+    """Run one command in this process, in an empty folder; no data and no results of one's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SEQLAB_DATA", "")
+    monkeypatch.delenv("SEQLAB_RESULTS", raising=False)
+
+    def run(*arguments: str) -> Done:
+        code = cli.main(list(arguments))
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+def metrics(**changes) -> dict:
+    return {
+        "valid_nll": 1.0,
+        "test_nll": 1.0,
+        "test_accuracy": 0.5,
+        "units": 3,
+        "params": 99,
+        "seconds_per_step": 0.01,
+    } | changes
+
+
+def commit(root: Path, trial, status: str = results.DONE, error: str | None = None) -> Path:
+    folder = results.trial_folder(root, NAME, trial_id(trial))
+    folder.mkdir(parents=True)
+    values = metrics() if status == results.DONE else {}
+    row = {"trial_id": trial_id(trial), "config": as_dict(trial), "metrics": values}
+    assert results.commit(folder, row | {"status": status, "error": error})
+    return folder
+
+
+# Mistakes
+
+
+BAD = {
+    "no command": ([], "COMMAND"),
+    "unknown command": (["rnu", NAME], "'rnu'. Did you mean 'run'?"),
+    "no experiment": (["run"], "EXPERIMENT"),
+    "unknown experiment": (["run", "mut_vs_lstm_gro"], f"Did you mean '{NAME}'?"),
+    "path as experiment": (["table", "../launch"], "no '../launch'"),
+    "unknown flag": (["run", NAME, "--workes", "2"], "--workes. Did you mean '--workers'?"),
+    "unknown budget": (["run", NAME, "--budget", "smok"], "Did you mean 'smoke'?"),
+    "unknown format": (["table", NAME, "--format", "jsno"], "Did you mean 'json'?"),
+    "no workers": (["run", NAME, "--workers", "0"], "'0' is not a whole number from 1"),
+    "half a worker": (["run", NAME, "--workers", "0.5"], "'0.5' is not a whole number"),
+    "unknown data action": (["data", "prepar"], "Did you mean 'prepare'?"),
+}
+BAD_VALUES = {
+    "unknown field": (["--set", "model.parameter_buget=9"], "Did you mean 'parameter_budget'?"),
+    "unknown part": (["--set", "optimizer.rate=9"], "Did you mean 'optim'?"),
+    "wrong type": (["--set", "optim.learning_rate=fast"], "takes float, not 'fast'"),
+    "no whole number": (["--set", "seed=1.5"], "seed takes int, not '1.5'"),
+    "not a number": (["--set", "optim.learning_rate=nan"], "takes float, not 'nan'"),
+    "no value": (["--set", "seed"], "'seed' is not of the form path=value"),
+    "unknown cell": (["--set", "model.cell=gur"], "no cell 'gur'. Did you mean 'gru'?"),
+    "unknown optimizer": (["--set", "optim.optimizer=sdg"], "Did you mean 'sgd'?"),
+    "unknown task": (["--set", "task=xlm"], "no task 'xlm'"),
+    "negative rate": (["--set", "optim.learning_rate=-1"], "must be above 0, not -1.0"),
+    "zero batch": (["--set", "train.batch_size=0"], "train.batch_size must be above 0, not 0"),
+    "too few parameters": (["--set", "model.parameter_budget=50"], "50 is too small"),
+    "empty stream": (["--set", "data.train_size=0"], "train_size must be 1 or more"),
+    "nothing left": (["--only", "model.cell=lstm"], "no trial has model.cell=lstm."),
+    "condition on no field": (["--only", "model.cel=gru"], "Did you mean 'cell'?"),
+}
+
+
+def assert_one_line(done: Done, *parts: str):
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert done.err.endswith("\n")
+    for part in parts:
+        assert part in done.err
+
+
+@pytest.mark.parametrize(("arguments", "part"), BAD.values(), ids=BAD.keys())
+def test_a_mistake_in_the_command_is_one_line(command, tmp_path, arguments, part):
+    assert_one_line(command(*arguments), part)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("arguments", "part"), BAD_VALUES.values(), ids=BAD_VALUES.keys())
+def test_a_mistake_in_a_value_is_one_line_and_starts_nothing(command, tmp_path, arguments, part):
+    assert_one_line(command("run", NAME, "--budget", "smoke", *arguments), part)
+    assert not any((tmp_path / "results").glob("*"))
+
+
+def test_missing_data_names_the_file_the_folder_and_the_command(command, tmp_path, monkeypatch):
+    run = ["run", NAME, "--only", "task=ptb"]
+    prepare = "python launch.py data prepare ptb"
+    file = "ptb/ptb.train.txt"
+    assert_one_line(command(*run), file, "SEQLAB_DATA is not set", str(tmp_path / "cache"), prepare)
+    (tmp_path / "files").mkdir()
+    monkeypatch.setenv("SEQLAB_DATA", str(tmp_path / "files"))
+    assert_one_line(command(*run), file, str(tmp_path / "files"), prepare)
+    monkeypatch.setenv("SEQLAB_DATA", "")
+    asked = command(*run, "--data-dir", str(tmp_path / "elsewhere"))
+    assert_one_line(asked, file, str(tmp_path / "elsewhere"), prepare)
+
+
+@pytest.mark.parametrize("content", [b"", b"a b c \n", b"x" * 5_101_618])
+def test_an_altered_data_file_is_named_with_both_hashes(command, tmp_path, content):
+    path = tmp_path / "files" / "ptb" / "ptb.train.txt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    done = command("run", NAME, "--only", "task=ptb", "--data-dir", str(tmp_path / "files"))
+    found = hashlib.sha256(content).hexdigest()[:16]
+    assert_one_line(done, str(path), "5101618 bytes", f"{len(content)} bytes", found)
+
+
+@pytest.mark.parametrize("verb", ["run", "table", "status"])
+def test_a_results_directory_that_cannot_be_written_is_named(command, tmp_path, verb):
+    (tmp_path / "file").write_text("in the way")
+    done = command(verb, NAME, "--results-dir", str(tmp_path / "file" / "results"))
+    assert_one_line(done, str(tmp_path / "file" / "results"), "cannot be written")
+
+
+def test_a_table_without_results_says_how_to_get_them(command):
+    assert_one_line(command("table", NAME), "no results", f"python launch.py run {NAME}")
+
+
+def test_a_table_of_what_is_not_there_names_what_is(command, tmp_path):
+    commit(tmp_path / "results", mut.trials("smoke")[0])
+    assert_one_line(command("table", NAME, "--budget", "paper"), "budget=paper", "smoke")
+    assert_one_line(command("table", NAME, "--only", "model.cell=grr"), "model.cell=grr")
+
+
+# Without JAX
+
+
+def test_mistakes_and_the_list_need_no_jax():
+    script = (
+        "import json, sys\n"
+        "from seqlab import cli\n"
+        "codes = [cli.main(arguments) for arguments in json.loads(sys.argv[1])]\n"
+        "loaded = {'jax', 'numpy', 'flax', 'rich'} & set(sys.modules)\n"
+        "print(json.dumps([codes, sorted(loaded)]))\n"
+    )
+    commands = [["list"], *(arguments for arguments, _ in BAD.values())]
+    done = subprocess.run(
+        [sys.executable, "-c", script, json.dumps(commands)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *listed, last = done.stdout.splitlines()
+    assert json.loads(last) == [[0] + [2] * len(BAD), []]
+    assert len(done.stderr.splitlines()) == len(BAD)
+    assert [line.partition(": ")[0] for line in listed] == EXPERIMENTS
+
+
+def test_list_gives_every_experiment_its_first_line(command):
+    done = command("list")
+    assert (done.code, done.err) == (0, "")
+    lines = dict(line.split(": ", 1) for line in done.out.splitlines())
+    assert sorted(lines) == EXPERIMENTS
+    assert lines[NAME] == mut.__doc__.splitlines()[0]
+    assert all(len(text) > 20 for text in lines.values())
+
+
+# A grid whose workers are stood in for
+
+
+@pytest.fixture
+def hired(monkeypatch, tmp_path):
+    """Instead of workers: what they were started with, and a function that does their work."""
+    started = []
+
+    def run(command, num_workers, watch):
+        assert watch()
+        started.append((command, num_workers))
+        options = cli._parser().parse_args(command[1:])
+        plan = cli._plan(options, options.budget)
+        for trial, result in plan.known().values():
+            if result is None:
+                commit(plan.root, trial)
+
+    monkeypatch.setattr(local, "run", run)
+    return started
+
+
+def test_workers_get_the_trials_of_the_launcher(command, hired, tmp_path):
+    asked = ["--only", "model.cell=gru,mut1", "--set", "seed=3,4", "--set", "optim.clip_norm=2"]
+    done = command("run", NAME, "--budget", "smoke", "--workers", "3", *asked, "--format", "json")
+    assert done.code == 0
+    assert [num_workers for _, num_workers in hired] == [3]
+    expected = set_values(
+        only(mut.trials("smoke"), ["model.cell=gru,mut1"]), ["seed=3,4", "optim.clip_norm=2"]
+    )
+    folders = {p.parent.name for p in (tmp_path / "results" / NAME).glob("*/result.json")}
+    assert folders == {trial_id(t) for t in expected}
+    assert len(folders) == 4
+
+
+def test_a_finished_grid_starts_nobody_and_prints_its_table(command, hired, tmp_path):
+    for trial in mut.trials("smoke"):
+        commit(tmp_path / "results", trial)
+    files = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    done = command("run", NAME, "--budget", "smoke", "--format", "json")
+    assert (done.code, hired) == (0, [])
+    ours = {r["cell"]: r["best"] for r in json.loads(done.out)["rows"] if r["cell"]}
+    assert ours == dict.fromkeys(mut.ARCHITECTURES, 0.5)
+    assert f"{len(mut.trials('smoke'))} of {len(mut.trials('smoke'))} trials" in done.err
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if "cache" not in p.parts} == files
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [("DONE", 0), ("DIVERGED", 0), ("FAILED", 1), ("OOM", 1)]
+)
+def test_the_exit_code_tells_of_failures(command, hired, tmp_path, status, code):
+    first, *others = mut.trials("smoke")
+    commit(tmp_path / "results", first, status, None if status == "DONE" else "the reason")
+    for trial in others:
+        commit(tmp_path / "results", trial)
+    run = ["run", NAME, "--budget", "smoke", "--format", "json"]
+    done = command(*run)
+    assert (done.code, hired) == (code, [])
+    rows = {r["cell"]: r for r in json.loads(done.out)["rows"]}
+    not_done = rows[first.model.cell]["not_done"]
+    assert not_done == ("" if status == "DONE" else f"1 {status}")
+    again = command(*run, "--retry-failed")
+    assert again.code == 0
+    assert len(hired) == code
+
+
+def test_a_grid_whose_workers_all_died_says_so(command, monkeypatch):
+    monkeypatch.setattr(local, "run", lambda command, num_workers, watch: None)
+    done = command("run", NAME, "--budget", "smoke", "--format", "json")
+    assert done.code == 1
+    assert f"{len(mut.trials('smoke'))} trials have no result" in done.err
+    assert [r for r in json.loads(done.out)["rows"] if r["cell"]] == []
+
+
+def test_an_interrupted_grid_exits_with_130(command, monkeypatch):
+    def interrupted(command, num_workers, watch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "run", interrupted)
+    done = command("run", NAME, "--budget", "smoke", "--format", "json")
+    assert (done.code, done.out) == (130, "")
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("verb", ["status", "table"])
+def test_json_is_all_there_is_on_standard_output(command, tmp_path, verb):
+    first, *others = mut.trials("smoke")
+    root = tmp_path / "elsewhere"
+    commit(root, first, results.DIVERGED, "the loss is not finite at step 31")
+    for trial in others[:4]:
+        commit(root, trial)
+    commit(root, replace(first, {"seed": 77}), results.FAILED, "Traceback …\nValueError: no")
+    done = command(verb, NAME, "--format", "json", "--results-dir", str(root))
+    assert (done.code, done.err) == (0, "")
+    table = json.loads(done.out)
+    assert {"columns", "rows"} <= set(table)
+    assert all(set(row) == set(table["columns"]) for row in table["rows"])
+    if verb == "status":
+        smoke, other = table["rows"]
+        assert smoke["trials"] == len(mut.trials("smoke"))
+        assert [smoke[s] for s in ("DONE", "DIVERGED", "PENDING")] == [4, 1, smoke["trials"] - 5]
+        assert [other[s] for s in ("trials", "FAILED")] == [1, 1]
+        diverged = f"{trial_id(first)} DIVERGED: the loss is not finite at step 31"
+        assert diverged in table["notes"]
+
+
+# A grid of real processes
+
+
+TINY = [
+    *("--budget", "smoke", "--only", "task=xml", "--format", "json", "--workers", "1"),
+    *("--set", "model.parameter_budget=3000", "--set", "optim.optimizer=sgd"),
+    *("--set", "data.train_size=7000", "--set", "data.valid_size=700", "--set", "data.test_size=700"),
+    *("--set", "train.steps_per_epoch=5", "--set", "train.schedule.max_epochs=16"),
+    *("--set", "train.schedule.patience=100"),
+]  # fmt: skip
+TWO_CELLS = [*TINY, "--only", "model.cell=rnn,gru", "--set", "optim.learning_rate=0.1,3e38"]
+ONE_CELL = [*TINY, "--only", "model.cell=gru", "--set", "optim.learning_rate=0.1"]
+DEADLINE = 240.0
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Start `launch.py run` as a process group of its own, in another folder."""
+    folder = tmp_path_factory.mktemp("somewhere")
+    started: list[subprocess.Popen] = []
+
+    def run(arguments: list[str], root: Path) -> subprocess.Popen:
+        line = [sys.executable, str(REPOSITORY / "launch.py"), "run", NAME, *arguments]
+        process = subprocess.Popen(
+            [*line, "--results-dir", str(root)],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def finish(process: subprocess.Popen) -> Done:
+    out, err = process.communicate(timeout=DEADLINE)
+    return Done(process.returncode, out, err)
+
+
+def wait_until(condition, process: subprocess.Popen):
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def shared(start, tmp_path_factory) -> tuple[Path, list[Done]]:
+    """A directory that two launchers filled at once."""
+    root = tmp_path_factory.mktemp("shared")
+    launchers = [start(TWO_CELLS, root) for _ in range(2)]
+    return root, [finish(launcher) for launcher in launchers]
+
+
+def config_of(row: dict) -> tuple[str, float]:
+    return row["config"]["model"]["cell"], row["config"]["optim"]["learning_rate"]
+
+
+def test_two_launchers_on_one_directory_share_the_grid(shared):
+    root, launchers = shared
+    rows = {config_of(row): row for row in results.load(root, NAME)}
+    assert {key: row["status"] for key, row in rows.items()} == {
+        ("rnn", 0.1): "DONE",
+        ("gru", 0.1): "DONE",
+        ("rnn", 3e38): "DIVERGED",
+        ("gru", 3e38): "DIVERGED",
+    }
+    for row in rows.values():
+        names = {p.name for p in (root / NAME / row["trial_id"]).iterdir()}
+        assert names - {"log.jsonl"} == {"claim-1", "result.json"}
+        claim = json.loads((root / NAME / row["trial_id"] / "claim-1").read_text())
+        assert claim["pid"] not in [os.getpid()]
+    for row in (rows["rnn", 3e38], rows["gru", 3e38]):
+        assert (
+            row["error"] == f"the loss is not finite at step {row['metrics']['diverged_at_step']}"
+        )
+    for launcher in launchers:
+        assert launcher.code == 0
+        assert "Traceback" not in launcher.err
+        assert "4 of 4 trials (2 DIVERGED)" in launcher.err.splitlines()[-1]
+    tables = [json.loads(launcher.out) for launcher in launchers]
+    assert tables[0] == tables[1]
+    cells = {r["cell"]: r for r in tables[0]["rows"] if r["cell"]}
+    assert {cell: r["not_done"] for cell, r in cells.items()} == dict.fromkeys(
+        ("rnn", "gru"), "1 DIVERGED"
+    )
+    for cell, r in cells.items():
+        assert r["best"] == rows[cell, 0.1]["metrics"]["test_accuracy"]
+
+
+def test_a_second_run_repeats_nothing(shared, command):
+    root, (first, _) = shared
+    files = {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()}
+    done = command("run", NAME, *TWO_CELLS, "--results-dir", str(root))
+    assert (done.code, json.loads(done.out)) == (0, json.loads(first.out))
+    assert {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()} == files
+
+
+def test_a_grid_interrupted_and_killed_ends_with_the_same_bits(shared, start, tmp_path):
+    undisturbed = next(r for r in results.load(shared[0], NAME) if config_of(r) == ("gru", 0.1))
+    folder = tmp_path / NAME / undisturbed["trial_id"]
+
+    def epochs() -> int:
+        log = folder / "log.jsonl"
+        return log.read_text().count("\n") if log.exists() else 0
+
+    launcher = start(ONE_CELL, tmp_path)
+    wait_until(lambda: epochs() >= 2, launcher)
+    os.killpg(launcher.pid, signal.SIGINT)  # as a terminal does: to launcher and workers at once
+    interrupted = finish(launcher)
+    assert (interrupted.code, interrupted.out) == (130, "")
+    assert "Traceback" not in interrupted.err
+    assert interrupted.err.count("interrupted") == 1
+    assert not (folder / "result.json").exists()
+    assert not results.is_running(folder)
+    assert not list(folder.glob("claim-*"))
+    before = epochs()
+
+    launcher = start(ONE_CELL, tmp_path)
+    wait_until(lambda: epochs() > before + 1, launcher)
+    os.kill(json.loads((folder / "claim-1").read_text())["pid"], signal.SIGKILL)
+    finished = finish(launcher)
+    assert finished.code == 0
+    assert (folder / "claim-2").exists()
+    row = results.read(folder)
+    told = {k: v for k, v in row["metrics"].items() if k != "seconds_per_step"}
+    assert told == {k: v for k, v in undisturbed["metrics"].items() if k != "seconds_per_step"}
+    assert row["metrics"]["params_sha256"] == undisturbed["metrics"]["params_sha256"]
+    ours, theirs = (
+        [json.loads(line) for line in (f / "log.jsonl").read_text().splitlines()]
+        for f in (folder, shared[0] / NAME / undisturbed["trial_id"])
+    )
+    assert [e["train_loss"] for e in ours] == [e["train_loss"] for e in theirs]
+    assert json.loads(finished.out)["rows"][0]["best"] == row["metrics"]["test_accuracy"]
