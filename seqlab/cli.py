@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import dataclasses
 import importlib
 import os
 import re
@@ -171,7 +172,7 @@ def _run(options: argparse.Namespace) -> int:
         if shown.watch():
             local.run(command, options.workers or local.default_workers(), shown.watch)
     rows = [result for _, result in plan.known().values() if result]
-    _print(plan.experiment.table(rows), options.format)
+    _print(_with_origin(plan.experiment.table(rows), rows), options.format)
     missing = len(plan.known()) - len(rows)
     if missing:
         print(f"{missing} trials have no result: their workers died", file=sys.stderr)
@@ -200,7 +201,7 @@ def _rows(options: argparse.Namespace) -> tuple[Any, list[dict[str, Any]]]:
 
 def _table(options: argparse.Namespace) -> int:
     experiment, rows = _rows(options)
-    _print(experiment.table(rows), options.format)
+    _print(_with_origin(experiment.table(rows), rows), options.format)
     return 0
 
 
@@ -211,6 +212,14 @@ def _status(options: argparse.Namespace) -> int:
     plans = {budget: _plan(options, budget) for budget in budgets}
     _print(status.table(plans, everything=options.budget is None), options.format)
     return 0
+
+
+def _with_origin(table: Any, rows: list[dict[str, Any]]) -> Any:
+    from seqlab.launch.provenance import summary
+
+    if not rows:
+        return table
+    return dataclasses.replace(table, notes=(*table.notes, summary(rows)))
 
 
 def _print(table: Any, format: str) -> None:

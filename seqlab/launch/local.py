@@ -75,6 +75,7 @@ def _start(command: list[str], n: int, num_workers: int, cores: set[int]) -> sub
             env=ENVIRONMENT | os.environ,
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
+            process_group=0,  # a terminal's Ctrl-C is for the launcher, which passes it on once
         )
     finally:
         os.sched_setaffinity(0, ours)

@@ -52,3 +52,25 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """One line for the foot of a table: how many results, from when, made by what, on what."""
+    sources = [row["provenance"] for row in rows]
+    days = sorted({source["finished"][:10] for source in sources})
+    commits = sorted({(source["git"] or "unknown")[:10] for source in sources})
+    packages = {
+        f"{name} {source['packages'][name]}"
+        for source in sources
+        for name in ("jax", "flax", "optax")
+    }
+    machines = {
+        f"{source['platform']} ({source['device']}), {source['cores']} core"
+        f"{'s' if source['cores'] > 1 else ''} a worker"
+        for source in sources
+    }
+    hours = sum(row["wall_seconds"] for row in rows) / 3600
+    return (
+        f"{len(rows)} results, {hours:.1f} worker hours, {days[0]} to {days[-1]}: "
+        f"commit {' '.join(commits)}; {', '.join(sorted(packages))}; {'; '.join(sorted(machines))}."
+    )

@@ -1,0 +1,64 @@
+"""What the README shows is true: its commands parse, and its cell joins everything by name."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seqlab import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"python launch\.py ([^#\n`]*)", README)
+TINY = (
+    "--set=model.parameter_budget=3000",
+    "--set=data.train_size=7000",
+    "--set=data.valid_size=700",
+    "--set=data.test_size=700",
+    "--set=train.steps_per_epoch=10",
+    "--set=train.schedule.max_epochs=1",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_parses(command):
+    words = command.replace("EXPERIMENT", "mut_vs_lstm_gru").split()
+    cli._parser().parse_args(words)
+
+
+def test_recorded_table_is_in_the_readme():
+    recorded = (ROOT / "experiments/recorded/mut_vs_lstm_gru.md").read_text()
+    rows = [line for line in README.splitlines() if line.startswith("| MUT")]
+    assert rows
+    for row in rows:
+        assert row in recorded
+
+
+def test_cell_of_the_readme_appears_by_name_and_passes_the_property_tests(tmp_path):
+    copy = tmp_path / "seqlab"
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "results", "*.egg-info")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    (code,) = re.findall(r"```python\n(\"\"\"A gated cell.*?)```", README, re.DOTALL)
+    (copy / "seqlab/cells/ugrnn.py").write_text(code)
+    names = copy / "seqlab/cells/__init__.py"
+    (line,) = re.findall(r"`(\"ugrnn\": ugrnn\.ugrnn)`", README)
+    with_line = names.read_text().replace("import elman,", "import ugrnn, elman,")
+    names.write_text(with_line.replace('    "rnn":', f'    {line},\n    "rnn":'))
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *words], cwd=copy, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    table = run(
+        *("launch.py", "run", "mut_vs_lstm_gru", "--budget", "smoke", "--set", "model.cell=ugrnn"),
+        *("--only", "model.cell=gru", "--results-dir", str(tmp_path / "results"), *TINY),
+    )
+    assert "ugrnn" in table
+    tests = run("-m", "pytest", "-q", "tests/cells", "tests/test_recurrence.py", "-k", "ugrnn")
+    assert int(re.findall(r"(\d+) passed", tests)[0]) >= 10
