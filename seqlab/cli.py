@@ -51,6 +51,8 @@ def main(arguments: list[str]) -> int:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)  # also where a shell has told us to ignore Ctrl-C
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         options = _parser().parse_args(arguments)
         if getattr(options, "data_dir", None):
@@ -182,7 +184,10 @@ def _run(options: argparse.Namespace) -> int:
 def _work(options: argparse.Namespace) -> int:
     from seqlab.launch import worker
 
-    worker.work(_plan(options, options.budget), options.start)
+    try:
+        worker.work(_plan(options, options.budget), options.start)
+    except KeyboardInterrupt:
+        return 130  # the launcher says the rest
     return 0
 
 

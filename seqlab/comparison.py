@@ -105,7 +105,8 @@ def line(
     """
     done = [row for row in rows if row["status"] == results.DONE]
     search = [row for row in done if row["config"]["stage"] == "search"]
-    seeds = [row for row in done if row["config"]["stage"] == "seeds"]
+    best = min(search, key=lambda row: row["metrics"]["valid_nll"], default=None)
+    seeds = [row for row in done if row["config"]["stage"] == "seeds" and _confirms(row, best)]
     others = Counter(row["status"] for row in rows if row["status"] != results.DONE)
     cells: dict[str, Any] = {
         "settings": len(search),
@@ -114,8 +115,7 @@ def line(
     }
     if paper is not None and cell in paper.values:
         cells |= {"paper": paper.values[cell], "mark": paper.mark}
-    if search:
-        best = min(search, key=lambda row: row["metrics"]["valid_nll"])
+    if best is not None:
         inputs = best["config"]["train"]["batch_size"] * best["config"]["train"]["unroll"]
         seconds = statistics.median(row["metrics"]["seconds_per_step"] for row in done)
         cells |= {
@@ -128,3 +128,9 @@ def line(
     if seeds:
         cells["mean"], cells["ci95"] = mean_ci([value(row) for row in seeds])
     return cells
+
+
+def _confirms(row: dict[str, Any], best: dict[str, Any] | None) -> bool:
+    """Whether the two differ in stage and seed alone; an earlier best may have left seeds, too."""
+    leave_out = {"stage": None, "seed": None}
+    return best is None or row["config"] | leave_out == best["config"] | leave_out

@@ -10,15 +10,19 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import pytest
 
 from experiments import mut_vs_lstm_gru as mut
 from seqlab import cli, results
-from seqlab.launch import local
+from seqlab.cells import CELLS
+from seqlab.launch import local, worker
+from seqlab.launch.provenance import provenance
 from seqlab.trial import as_dict, only, replace, set_values, trial_id
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NAME = "mut_vs_lstm_gru"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXPERIMENTS = sorted(p.stem for p in (REPOSITORY / "experiments").glob("*.py"))
 
 
@@ -40,7 +44,10 @@ def command(capsys, monkeypatch, tmp_path):
         code = cli.main(list(arguments))
         return Done(code, *capsys.readouterr())
 
-    return run
+    before = [signal.getsignal(number) for number in SIGNALS]
+    yield run
+    for number, handler in zip(SIGNALS, before, strict=True):
+        signal.signal(number, handler)
 
 
 def metrics(**changes) -> dict:
@@ -56,10 +63,17 @@ def metrics(**changes) -> dict:
 
 def commit(root: Path, trial, status: str = results.DONE, error: str | None = None) -> Path:
     folder = results.trial_folder(root, NAME, trial_id(trial))
-    folder.mkdir(parents=True)
-    values = metrics() if status == results.DONE else {}
-    row = {"trial_id": trial_id(trial), "config": as_dict(trial), "metrics": values}
-    assert results.commit(folder, row | {"status": status, "error": error})
+    folder.mkdir(parents=True, exist_ok=True)
+    row = {
+        "trial_id": trial_id(trial),
+        "config": as_dict(trial),
+        "status": status,
+        "metrics": metrics() if status == results.DONE else {},
+        "error": error,
+        "wall_seconds": 1.0,
+        "provenance": provenance(),
+    }
+    assert results.commit(folder, row)
     return folder
 
 
@@ -231,13 +245,13 @@ def test_workers_get_the_trials_of_the_launcher(command, hired, tmp_path):
 def test_a_finished_grid_starts_nobody_and_prints_its_table(command, hired, tmp_path):
     for trial in mut.trials("smoke"):
         commit(tmp_path / "results", trial)
-    files = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    files = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     done = command("run", NAME, "--budget", "smoke", "--format", "json")
     assert (done.code, hired) == (0, [])
     ours = {r["cell"]: r["best"] for r in json.loads(done.out)["rows"] if r["cell"]}
     assert ours == dict.fromkeys(mut.ARCHITECTURES, 0.5)
     assert f"{len(mut.trials('smoke'))} of {len(mut.trials('smoke'))} trials" in done.err
-    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if "cache" not in p.parts} == files
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == files
 
 
 @pytest.mark.parametrize(
@@ -267,14 +281,35 @@ def test_a_grid_whose_workers_all_died_says_so(command, monkeypatch):
     assert [r for r in json.loads(done.out)["rows"] if r["cell"]] == []
 
 
-def test_an_interrupted_grid_exits_with_130(command, monkeypatch):
-    def interrupted(command, num_workers, watch):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(local, "run", interrupted)
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_interrupted_grid_exits_with_130(command, monkeypatch, number):
+    monkeypatch.setattr(local, "run", lambda *_: signal.raise_signal(number))
     done = command("run", NAME, "--budget", "smoke", "--format", "json")
     assert (done.code, done.out) == (130, "")
-    assert "Traceback" not in done.err
+    assert done.err.splitlines()[-1].startswith("interrupted: ")
+
+
+def test_a_worker_that_is_interrupted_leaves_the_word_to_its_launcher(command, monkeypatch):
+    monkeypatch.setattr(worker, "work", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert command("work", NAME, "--budget", "smoke") == (130, "", "")
+
+
+def test_what_nohup_ignores_stays_ignored(command):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert command("list").code == 0
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_what_a_cell_says_of_its_widths_is_one_line(command, monkeypatch):
+    trial = mut.trials("smoke")[0]
+
+    def check(_):
+        CELLS["mut1"].init(jax.random.key(0), 3, 4)
+
+    monkeypatch.setattr(mut, "check", check)
+    only_one = f"model.cell={trial.model.cell}"
+    done = command("run", NAME, "--budget", "smoke", "--only", only_one)
+    assert_one_line(done, "mut1 needs input_dim == hidden_dim, got 3 and 4")
 
 
 @pytest.mark.parametrize("verb", ["status", "table"])
@@ -305,9 +340,9 @@ def test_json_is_all_there_is_on_standard_output(command, tmp_path, verb):
 TINY = [
     *("--budget", "smoke", "--only", "task=xml", "--format", "json", "--workers", "1"),
     *("--set", "model.parameter_budget=3000", "--set", "optim.optimizer=sgd"),
-    *("--set", "data.train_size=7000", "--set", "data.valid_size=700", "--set", "data.test_size=700"),
-    *("--set", "train.steps_per_epoch=5", "--set", "train.schedule.max_epochs=16"),
-    *("--set", "train.schedule.patience=100"),
+    *("--set", "data.train_size=7000", "--set", "data.valid_size=700"),
+    *("--set", "data.test_size=700", "--set", "train.steps_per_epoch=5"),
+    *("--set", "train.schedule.max_epochs=16", "--set", "train.schedule.patience=100"),
 ]  # fmt: skip
 TWO_CELLS = [*TINY, "--only", "model.cell=rnn,gru", "--set", "optim.learning_rate=0.1,3e38"]
 ONE_CELL = [*TINY, "--only", "model.cell=gru", "--set", "optim.learning_rate=0.1"]
@@ -336,7 +371,7 @@ def start(tmp_path_factory):
     yield run
     for process in started:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.send_signal(signal.SIGINT)  # its workers end with it
         process.communicate()
 
 
@@ -415,7 +450,7 @@ def test_a_grid_interrupted_and_killed_ends_with_the_same_bits(shared, start, tm
 
     launcher = start(ONE_CELL, tmp_path)
     wait_until(lambda: epochs() >= 2, launcher)
-    os.killpg(launcher.pid, signal.SIGINT)  # as a terminal does: to launcher and workers at once
+    os.killpg(launcher.pid, signal.SIGINT)  # as a terminal does
     interrupted = finish(launcher)
     assert (interrupted.code, interrupted.out) == (130, "")
     assert "Traceback" not in interrupted.err

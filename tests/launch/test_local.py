@@ -1,4 +1,4 @@
-"""Workers as processes: started apart on cores of their own, replaced when they die, interrupted."""
+"""Workers as processes: started apart, replaced when they die, interrupted."""
 
 import json
 import os
@@ -13,7 +13,8 @@ REPORT = """
 import json, os, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
 me = {"start": float(sys.argv[3]), "cores": sorted(os.sched_getaffinity(0)), "flag": sys.argv[2]}
-(folder / f"{os.getpid()}.json").write_text(json.dumps(me))
+(folder / f"{os.getpid()}").write_text(json.dumps(me))
+(folder / f"{os.getpid()}").rename(folder / f"{os.getpid()}.json")
 """
 SLEEP = """
 import signal, sys, time
@@ -127,7 +128,7 @@ def test_a_second_ctrl_c_kills(tmp_path, monkeypatch):
         return wait(worker, *rest)
 
     monkeypatch.setattr(local.subprocess.Popen, "wait", wait_impatiently)
+    watch = raised_once_asleep(said, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        watch = raised_once_asleep(said, KeyboardInterrupt())
         run(SLEEP, str(said), "deaf", workers=2, watch=watch)
     assert time.monotonic() - began < 50
