@@ -90,7 +90,7 @@ def test_what_is_not_scored_may_be_anything(draw, nll, sums, oracle):
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(("draw", "nll", "sums", "oracle"), CASES)
 def test_windows_are_added_up_and_divided_once(draw, nll, sums, oracle):
-    """Windows with unlike numbers of scored positions: the mean of their means is something else."""
+    """The mean of the means of windows is something else, as they score unlike numbers."""
     parts = [draw(seed) for seed in range(3)]
     parts[2][2][1:] = False  # the last batch is partly padding
     assert len({part[2].sum() for part in parts}) == 3

@@ -1,4 +1,4 @@
-"""A cell over time: every way of unrolling, over every cell, against single steps in a Python loop."""
+"""A cell over time: every unroll, over every cell, against single steps in a Python loop."""
 
 import functools
 from typing import NamedTuple

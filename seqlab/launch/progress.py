@@ -11,7 +11,7 @@ from seqlab import results
 from seqlab.launch.plan import Plan
 
 LINE_SECONDS = 30.0
-RECOUNT_SECONDS = 2.0
+RECOUNT_SECONDS = 5.0
 
 
 class GridProgress:

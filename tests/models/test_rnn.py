@@ -1,5 +1,7 @@
 """Layers, stacks and both directions, against cells that are stepped by hand."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -231,5 +233,5 @@ def test_dropout_rate_is_a_value_of_the_program():
     outcomes.append(run(0.6, jax.random.key(2))[1])
     assert run._cache_size() == 1
     np.testing.assert_allclose(outcomes[0], layers.apply(params, xs)[1], rtol=0, atol=1e-6)
-    for a, b in zip(outcomes, outcomes[1:], strict=False):
+    for a, b in itertools.pairwise(outcomes):
         assert (np.asarray(a) != np.asarray(b)).any()

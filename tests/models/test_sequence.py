@@ -33,7 +33,7 @@ def drawn(model, xs, seed=1):
 
 
 def by_numpy(params, xs, hs):
-    """Embed, two layers of h' = tanh(x W + h U + b), head; one number at a time would be the same."""
+    """Embedding, layers of h' = tanh(x W + h U + b), head."""
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["params"])
     hs, logits = list(hs), []
     for t in range(xs.shape[1]):
