@@ -41,7 +41,7 @@ from seqlab.models.sequence import FramePredictor, LanguageModel
 from seqlab.optim import OPTIMIZERS, Schedule, Settings
 from seqlab.tables import Column, Table
 from seqlab.train import TrainConfig
-from seqlab.trial import get, replace
+from seqlab.trial import as_dict, flatten, get, replace
 
 ARCHITECTURES = {
     "rnn": "Tanh",
@@ -228,6 +228,16 @@ def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[
 
 def check(trial: Trial) -> None:
     """Raise InputError for what cannot be run."""
+    tasks = recipes(trial.budget)
+    if trial.task not in tasks:
+        raise InputError(f"no task {trial.task!r}.{nearest(trial.task, tasks)}")
+    source = type(trial.data)
+    if type(tasks[trial.task].base.data) is not source:
+        raise InputError(f"task {trial.task} is not made of {source.__name__}; use --only task=")
+    if trial.stage not in ("search", "seeds"):
+        raise InputError(f"stage is search or seeds, not {trial.stage!r}")
+    if not 0 <= trial.seed < 2**31:
+        raise InputError(f"seed must be from 0 to {2**31 - 1}, not {trial.seed}")
     if trial.model.cell not in CELLS:
         raise InputError(f"no cell {trial.model.cell!r}.{nearest(trial.model.cell, CELLS)}")
     if trial.optim.optimizer not in OPTIMIZERS:
@@ -241,17 +251,16 @@ def check(trial: Trial) -> None:
     rate = trial.optim.dropout_rate
     if rate is not None and not 0 <= rate < 1:
         raise InputError(f"optim.dropout_rate must be in [0, 1), not {rate}")
-    tasks = recipes(trial.budget)
-    if trial.task not in tasks:
-        raise InputError(f"no task {trial.task!r}.{nearest(trial.task, tasks)}")
-    data.check(trial.data)
-    smallest = num_params(trial.model, type(trial.data), 1)
+    check_data(trial.data)
+    smallest = num_params(trial.model, source, 1)
     if smallest > trial.model.parameter_budget:
         raise InputError(
             f"model.parameter_budget={trial.model.parameter_budget:,} is too small: "
             f"one unit of {trial.model.cell} on {trial.task} takes {smallest:,} parameters"
         )
 
+
+check_data = functools.cache(data.check)
 
 POSITIVE = (
     "model.num_layers",
@@ -363,34 +372,48 @@ def table(rows: list[dict[str, Any]]) -> Table:
     groups = defaultdict(lambda: defaultdict(list))
     for row in rows:
         config = row["config"]
-        groups[config["budget"], config["task"]][config["model"]["cell"]].append(row)
+        group = config["budget"], config["task"], _changes(config)
+        groups[group][config["model"]["cell"]].append(row)
     lines = []
-    for budget, task in sorted(groups, key=_order):
-        cells = groups[budget, task]
+    for budget, task, changes in sorted(groups, key=_order):
+        cells = groups[budget, task, changes]
         for key, title in MEASURES[task].items():
             section = {"task": task, "budget": budget, "measure": key}
-            section["section"] = _heading(budget, task, title, cells)
+            section["section"] = _heading(budget, task, title, cells) + changes
             paper = PUBLISHED.get((task, key))
             for cell in sorted(cells, key=[*ARCHITECTURES, *CELLS, *sorted(cells)].index):
                 name = {"architecture": ARCHITECTURES.get(cell, cell), "cell": cell}
                 values = comparison.line(cell, cells[cell], lambda r, k=key: _value(r, k), paper)
                 lines.append(section | name | values)
-            for name, value in EXACT.get((task, key), {}).items():
+            for name, value in {} if "data.max_" in changes else EXACT.get((task, key), {}).items():
                 lines.append(section | {"architecture": name, "best": value, "mark": "exact"})
     notes = [*comparison.NOTES]
-    if any(task == "ptb" for _, task in groups):
+    if any(task == "ptb" for _, task, _ in groups):
         notes.append(PTB_NOTE)
     if any(row["config"]["optim"]["optimizer"] == "adam" for row in rows):
         notes.append(ADAM_NOTE)
-    if any(budget == "smoke" for budget, _ in groups):
+    if any(budget == "smoke" for budget, _, _ in groups):
         notes.append(SMOKE_NOTE)
     title = "MUT1-3 against LSTM and GRU (Jozefowicz et al. 2015)"
     return Table(title, COLUMNS, tuple(lines), "section", tuple(notes))
 
 
-def _order(group: tuple[str, str]) -> tuple[int, int]:
-    budget, task = group
-    return ("smoke", "default", "paper").index(budget), list(MEASURES).index(task)
+def _order(group: tuple[str, str, str]) -> tuple[int, int, str]:
+    budget, task, changes = group
+    return ("smoke", "default", "paper").index(budget), list(MEASURES).index(task), changes
+
+
+def _changes(config: dict[str, Any]) -> str:
+    """What `--set` has made of the recipe, settings of the optimiser apart: not to be compared."""
+    recipe = recipes(config["budget"])[config["task"]]
+    searched = {*recipe.space, "model.cell", "setting", "stage", "seed"}
+    base = flatten(as_dict(recipe.base))
+    changed = [
+        f"{path}={value}"
+        for path, value in flatten(config).items()
+        if path not in searched and not path.startswith("optim.") and base.get(path) != value
+    ]
+    return f" · {', '.join(changed)}" if changed else ""
 
 
 def _heading(budget: str, task: str, title: str, cells: dict[str, list]) -> str:

@@ -143,25 +143,26 @@ def _list(_: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(options: argparse.Namespace, budget: str) -> Any:
-    from seqlab import results, trial
+def _plan(options: argparse.Namespace, budget: str, root: Path) -> Any:
+    from seqlab import trial
     from seqlab.launch.plan import Plan
 
     experiment: Any = importlib.import_module(f"experiments.{options.experiment}")
     trials = trial.set_values(trial.only(experiment.trials(budget), options.only), options.set)
-    return Plan(options.experiment, experiment, trials, results.open_root(options.results_dir))
+    return Plan(options.experiment, experiment, trials, root)
 
 
 def _run(options: argparse.Namespace) -> int:
     from seqlab import results
     from seqlab.launch import local, progress
 
-    plan = _plan(options, options.budget)
+    plan = _plan(options, options.budget, results.named_root(options.results_dir))
     for trial in plan.first:
         try:
             plan.experiment.check(trial)
         except ValueError as error:  # a cell says of D and H that they do not fit
             raise InputError(str(error)) from error
+    results.writable_root(options.results_dir, options.experiment)
     if options.retry_failed:
         for t, result in plan.known().values():
             if result and result["status"] in (results.FAILED, results.OOM):
@@ -182,10 +183,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _work(options: argparse.Namespace) -> int:
+    from seqlab import results
     from seqlab.launch import worker
 
+    root = results.writable_root(options.results_dir, options.experiment)
     try:
-        worker.work(_plan(options, options.budget), options.start)
+        worker.work(_plan(options, options.budget, root), options.start)
     except KeyboardInterrupt:
         return 130  # the launcher says the rest
     return 0
@@ -195,7 +198,7 @@ def _rows(options: argparse.Namespace) -> tuple[Any, list[dict[str, Any]]]:
     from seqlab import results
 
     experiment: Any = importlib.import_module(f"experiments.{options.experiment}")
-    rows = results.load(results.open_root(options.results_dir), options.experiment)
+    rows = results.load(results.named_root(options.results_dir), options.experiment)
     conditions = [*options.only, *([f"budget={options.budget}"] if options.budget else [])]
     if not rows:
         raise InputError(
@@ -211,10 +214,14 @@ def _table(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    from seqlab import results
     from seqlab.launch import status
 
+    if (options.only or options.set) and not options.budget:
+        raise InputError("--only and --set need --budget here: each budget has its own trials")
+    root = results.named_root(options.results_dir)
     budgets = [options.budget] if options.budget else BUDGETS
-    plans = {budget: _plan(options, budget) for budget in budgets}
+    plans = {budget: _plan(options, budget, root) for budget in budgets}
     _print(status.table(plans, everything=options.budget is None), options.format)
     return 0
 
@@ -222,8 +229,6 @@ def _status(options: argparse.Namespace) -> int:
 def _with_origin(table: Any, rows: list[dict[str, Any]]) -> Any:
     from seqlab.launch.provenance import summary
 
-    if not rows:
-        return table
     return dataclasses.replace(table, notes=(*table.notes, summary(rows)))
 
 

@@ -7,6 +7,7 @@ DIR/EXPERIMENT/TRIAL_ID/claim-1 …     who tried it, one file an attempt
 """
 
 import json
+import logging
 import os
 import re
 import socket
@@ -18,18 +19,26 @@ from seqlab.trial import split_assignment
 
 DONE, FAILED, DIVERGED, OOM = "DONE", "FAILED", "DIVERGED", "OOM"
 STATUSES = (DONE, FAILED, DIVERGED, OOM)
+FIELDS = {"trial_id", "config", "status", "metrics"}  # of every result, whoever wrote it
+
+log = logging.getLogger(__name__)
 
 
-def open_root(directory: str | None) -> Path:
-    """The results directory that was asked for, `SEQLAB_RESULTS`, or `results`, made if need be.
+def named_root(directory: str | None) -> Path:
+    """The results directory that was asked for, else `SEQLAB_RESULTS`, else `results`."""
+    return Path(directory or os.environ.get("SEQLAB_RESULTS") or "results").absolute()
+
+
+def writable_root(directory: str | None, experiment: str) -> Path:
+    """The results directory, made if need be, with a folder for the experiment.
 
     Raises:
         InputError: it cannot be written.
     """
-    root = Path(directory or os.environ.get("SEQLAB_RESULTS") or "results").absolute()
+    root = named_root(directory)
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe = root / f".writable-{os.getpid()}"
+        (root / experiment).mkdir(parents=True, exist_ok=True)
+        probe = root / experiment / f".writable-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -139,16 +148,25 @@ def read(folder: Path) -> dict[str, Any] | None:
     """The trial's result; None when what is there is not a whole result of this trial."""
     try:
         result = json.loads((folder / "result.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
         return None
-    whole = isinstance(result, dict) and {"trial_id", "config", "status", "metrics"} <= set(result)
+    whole = isinstance(result, dict) and set(result) >= FIELDS
     return result if whole and result["trial_id"] == folder.name else None
 
 
 def load(root: Path, experiment: str) -> list[dict[str, Any]]:
-    """All results of an experiment, in the order of their identities."""
-    folders = sorted(p.parent for p in (root / experiment).glob("*/result.json"))
-    return [result for result in map(read, folders) if result is not None]
+    """All results of an experiment, in the order of their identities.
+
+    A file that is not a whole result is named on the log and counts as missing.
+    """
+    rows = []
+    for path in sorted((root / experiment).glob("*/result.json")):
+        result = read(path.parent)
+        if result is None:
+            log.warning("%s is not a whole result, skipped", path)
+        else:
+            rows.append(result)
+    return rows
 
 
 def discard(folder: Path) -> None:

@@ -25,6 +25,17 @@ def as_dict(trial: Any) -> dict[str, Any]:
     return convert(trial)
 
 
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, by dotted path."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
 def trial_id(trial: Any) -> str:
     """16 hex digits of the sha256 of the resolved configuration; the same in every process."""
     text = json.dumps(as_dict(trial), sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -113,12 +124,26 @@ def only(trials: list[T], conditions: list[str]) -> list[T]:
     """
     for condition in conditions:
         path, values = split_assignment(condition)
-        present = {str(get(t, path)) for t in trials}
+        having = [t for t in trials if _has(t, path)]
+        if trials and not having:
+            get(trials[0], path)  # raises: no trial has such a field
+        present = {str(get(t, path)) for t in having}
+        chosen = set()
         for value in values:
-            if value not in present:
+            found = [t for t in having if get(t, path) == parse(t, path, value)]
+            if not found:
                 raise InputError(f"no trial has {path}={value}.{nearest(value, present)}")
-        trials = [t for t in trials if str(get(t, path)) in values]
+            chosen |= set(map(id, found))
+        trials = [t for t in trials if id(t) in chosen]
     return trials
+
+
+def _has(trial: Any, path: str) -> bool:
+    try:
+        get(trial, path)
+    except InputError:
+        return False
+    return True
 
 
 def split_assignment(assignment: str) -> tuple[str, list[str]]:

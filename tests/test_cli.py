@@ -157,10 +157,11 @@ def test_an_altered_data_file_is_named_with_both_hashes(command, tmp_path, conte
     assert_one_line(done, str(path), "5101618 bytes", f"{len(content)} bytes", found)
 
 
-@pytest.mark.parametrize("verb", ["run", "table", "status"])
+@pytest.mark.parametrize("verb", ["run", "work"])
 def test_a_results_directory_that_cannot_be_written_is_named(command, tmp_path, verb):
     (tmp_path / "file").write_text("in the way")
-    done = command(verb, NAME, "--results-dir", str(tmp_path / "file" / "results"))
+    words = verb, NAME, "--budget", "smoke", "--results-dir", str(tmp_path / "file" / "results")
+    done = command(*words)
     assert_one_line(done, str(tmp_path / "file" / "results"), "cannot be written")
 
 
@@ -220,7 +221,7 @@ def hired(monkeypatch, tmp_path):
         assert watch()
         started.append((command, num_workers))
         options = cli._parser().parse_args(command[1:])
-        plan = cli._plan(options, options.budget)
+        plan = cli._plan(options, options.budget, results.named_root(options.results_dir))
         for trial, result in plan.known().values():
             if result is None:
                 commit(plan.root, trial)

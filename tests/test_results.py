@@ -255,14 +255,15 @@ def test_the_tenth_attempt_follows_the_ninth(folder):
 def test_the_root_is_what_was_asked_for_or_the_variable_or_results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEQLAB_RESULTS", str(tmp_path / "variable"))
-    assert results.open_root(str(tmp_path / "asked" / "for")) == tmp_path / "asked" / "for"
-    assert results.open_root("relative") == tmp_path / "relative"
-    assert results.open_root(None) == tmp_path / "variable"
+    asked = {str(tmp_path / "asked" / "for"): "asked/for", "relative": "relative", None: "variable"}
+    for directory, expected in asked.items():
+        assert results.named_root(directory) == tmp_path / expected
+    assert not any(tmp_path.iterdir()), "naming it makes nothing"
+    for directory, expected in asked.items():
+        assert results.writable_root(directory, "some") == tmp_path / expected
+        assert [p.name for p in (tmp_path / expected).rglob("*")] == ["some"]
     monkeypatch.delenv("SEQLAB_RESULTS")
-    assert results.open_root(None) == tmp_path / "results"
-    made = ["asked", "relative", "results", "variable"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == made
-    assert not any((tmp_path / "variable").iterdir())
+    assert results.named_root(None) == tmp_path / "results"
 
 
 @pytest.mark.parametrize("below", ["", "deeper/still"])
@@ -270,7 +271,7 @@ def test_a_root_that_cannot_be_written_is_refused_in_one_line(tmp_path, below):
     (tmp_path / "file").write_text("in the way")
     root = tmp_path / "file" / below
     with pytest.raises(InputError) as caught:
-        results.open_root(str(root))
+        results.writable_root(str(root), "some")
     assert str(root) in str(caught.value)
     assert "\n" not in str(caught.value)
 

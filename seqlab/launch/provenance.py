@@ -56,6 +56,9 @@ def _git(*arguments: str) -> str | None:
 
 def summary(rows: list[dict[str, Any]]) -> str:
     """One line for the foot of a table: how many results, from when, made by what, on what."""
+    rows = [row for row in rows if "provenance" in row]
+    if not rows:
+        return "Nothing is known of where these results come from."
     sources = [row["provenance"] for row in rows]
     days = sorted({source["finished"][:10] for source in sources})
     commits = sorted({(source["git"] or "unknown")[:10] for source in sources})

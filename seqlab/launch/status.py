@@ -29,7 +29,7 @@ def table(plans: dict[str, Plan], everything: bool) -> Table:
         if counts["PENDING"] < len(known) or not everything:
             rows.append({"budget": budget, "trials": len(known), **counts})
         for identity, (_, result) in known.items():
-            if result and result["error"]:
+            if result and result.get("error"):
                 reason = result["error"].strip().splitlines()[-1]
                 bad.append(f"{identity} {result['status']}: {reason}")
     name, root = next((plan.name, plan.root) for plan in plans.values())
