@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from seqlab.errors import InputError, nearest
+from seqlab.trial import BUDGETS
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
-BUDGETS = ("smoke", "default", "paper")
 FORMATS = ("text", "markdown", "csv", "latex", "json")
 
 
@@ -57,7 +57,9 @@ def main(arguments: list[str]) -> int:
         options = _parser().parse_args(arguments)
         if getattr(options, "data_dir", None):
             os.environ["SEQLAB_DATA"] = options.data_dir
-        return options.command(options)
+        code = options.command(options)
+        sys.stdout.flush()  # here, where a reader that has gone away is no error
+        return code
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -152,22 +154,26 @@ def _plan(options: argparse.Namespace, budget: str, root: Path) -> Any:
     return Plan(options.experiment, experiment, trials, root)
 
 
-def _run(options: argparse.Namespace) -> int:
-    from seqlab import results
-    from seqlab.launch import local, progress
-
-    plan = _plan(options, options.budget, results.named_root(options.results_dir))
+def _check(plan: Any) -> None:
     for trial in plan.first:
         try:
             plan.experiment.check(trial)
         except ValueError as error:  # a cell says of D and H that they do not fit
             raise InputError(str(error)) from error
+
+
+def _run(options: argparse.Namespace) -> int:
+    from seqlab import results
+    from seqlab.launch import local, progress
+
+    plan = _plan(options, options.budget, results.named_root(options.results_dir))
+    _check(plan)
     results.writable_root(options.results_dir, options.experiment)
     if options.retry_failed:
         for t, result in plan.known().values():
             if result and result["status"] in (results.FAILED, results.OOM):
-                results.discard(plan.folder(t))
-    command = [sys.argv[0], "work", plan.name, "--budget", options.budget]
+                plan.forget(t)
+    command = [str(EXPERIMENTS.parent / "launch.py"), "work", plan.name, "--budget", options.budget]
     command += ["--results-dir", str(plan.root)]
     command += [f"--only={value}" for value in options.only]
     command += [f"--set={value}" for value in options.set]
@@ -184,11 +190,19 @@ def _run(options: argparse.Namespace) -> int:
 
 def _work(options: argparse.Namespace) -> int:
     from seqlab import results
+    from seqlab.launch import local
+
+    if not local.num_accelerators():
+        # One core a worker: how many threads share a product shows in its last bits, and a result
+        # is not to depend on how full the machine was. XLA's CPU client reads this when it starts.
+        os.environ.setdefault("NPROC", "1")
     from seqlab.launch import worker
 
     root = results.writable_root(options.results_dir, options.experiment)
+    plan = _plan(options, options.budget, root)
+    _check(plan)
     try:
-        worker.work(_plan(options, options.budget, root), options.start)
+        worker.work(plan, options.start)
     except KeyboardInterrupt:
         return 130  # the launcher says the rest
     return 0

@@ -20,22 +20,22 @@ T = TypeVar("T")
 
 
 class Published(NamedTuple):
-    """One column of a paper: its values by cell, where they stand, and how sure they are."""
+    """A value of a paper, the table it stands in, and how sure it is."""
 
-    values: dict[str, float]
+    value: float
     table: str
     mark: str
 
 
-def read_published(path: Path) -> dict[tuple[str, str], Published]:
-    """Published values by (task, metric), from a csv file with a column for each cell."""
-    columns = {}
+def read_published(path: Path) -> dict[tuple[str, str, str], Published]:
+    """Published values by (task, metric, cell), from a csv file."""
     with open(path, newline="") as file:
-        for row in csv.DictReader(file):
-            key = row.pop("task"), row.pop("metric")
-            table, mark = row.pop("table"), row.pop("mark")
-            columns[key] = Published({cell: float(v) for cell, v in row.items()}, table, mark)
-    return columns
+        return {
+            (row["task"], row["metric"], row["cell"]): Published(
+                float(row["value"]), row["table"], row["mark"]
+            )
+            for row in csv.DictReader(file)
+        }
 
 
 def confirmation(
@@ -81,25 +81,24 @@ COLUMNS = (
 
 NOTES = (
     "paper: best of its settings, one run each. Mark v: checked against the paper's text; m: from "
-    "memory; exact: computed from the rule of the task.",
+    "memory; exact: computed from the rule of the task; simulated: from that rule, by simulation.",
     "best: test metric of the setting with the best validation loss, seed 0. mean ± 95% CI "
-    "(Student t): that setting again with n fresh seeds.",
+    "(Student t): that setting again with n fresh seeds, which change the initial weights and not "
+    "the data.",
     "ms/step: one update on batch × unroll inputs, median over dispatches. not done: trials by "
     "status that are in neither best nor mean.",
 )
 
 
 def line(
-    cell: str,
     rows: list[dict[str, Any]],
     value: Callable[[dict[str, Any]], float],
     paper: Published | None,
 ) -> dict[str, Any]:
-    """The values under COLUMNS for one cell, from all its results on one task.
+    """The values under COLUMNS for one cell on one task.
 
     Args:
-        cell: its name.
-        rows: results, searched and confirming.
+        rows: all its results there, searched and confirming.
         value: the metric that is shown, of a result.
         paper: None where nothing is published.
     """
@@ -113,11 +112,11 @@ def line(
         "n": len(seeds),
         "not_done": ", ".join(f"{count} {status}" for status, count in sorted(others.items())),
     }
-    if paper is not None and cell in paper.values:
-        cells |= {"paper": paper.values[cell], "mark": paper.mark}
+    if paper is not None:
+        cells |= {"paper": paper.value, "mark": paper.mark}
     if best is not None:
         inputs = best["config"]["train"]["batch_size"] * best["config"]["train"]["unroll"]
-        seconds = statistics.median(row["metrics"]["seconds_per_step"] for row in done)
+        seconds = statistics.median(row["metrics"]["seconds_per_step"] for row in [best, *seeds])
         cells |= {
             "best": value(best),
             "units": best["metrics"]["units"],

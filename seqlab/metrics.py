@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from seqlab.errors import InputError
 from seqlab.losses import frame_nll, symbol_nll
 
 
@@ -31,6 +32,12 @@ def frame_sums(
 
 
 def means(sums: dict[str, jax.Array]) -> dict[str, float]:
-    """Divide each sum by the count."""
+    """Divide each sum by the count.
+
+    Raises:
+        InputError: nothing was scored.
+    """
     count = float(sums["count"])
+    if not count:
+        raise InputError("a split has no scored position: it is too short")
     return {name: float(value) / count for name, value in sums.items() if name != "count"}

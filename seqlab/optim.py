@@ -44,7 +44,7 @@ class Schedule:
     """Halve the rate each epoch for `halvings` epochs, then stop (Jozefowicz et al. 2015).
 
     The halving begins after `patience` epochs without a better validation loss, and in any case in
-    time to end with `max_epochs`.
+    time to end with `max_epochs`; the first epoch is always at the full rate.
     """
 
     max_epochs: int = 100
@@ -59,7 +59,7 @@ class Schedule:
         Returns:
             0 before the halving begins, then 1 … `halvings`; None when training is over.
         """
-        last_constant = max(self.max_epochs - self.halvings, 0)
+        last_constant = max(self.max_epochs - self.halvings, 1)
         best, waited, constant = float("inf"), 0, 0
         for loss in valid_losses[:last_constant]:
             constant += 1

@@ -38,9 +38,10 @@ def writable_root(directory: str | None, experiment: str) -> Path:
     root = named_root(directory)
     try:
         (root / experiment).mkdir(parents=True, exist_ok=True)
-        probe = root / experiment / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        # What claims and results need: to make a file and to link it to its name.
+        probe = root / experiment / f".probe-{socket.gethostname()}-{os.getpid()}"
+        _create(probe, "")
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"results directory {root} cannot be written: {error.strerror}") from error
     return root
@@ -80,6 +81,12 @@ def is_running(folder: Path) -> bool:
     """Whether the process of the last attempt is alive, as far as this host can know."""
     attempt = _last_attempt(folder)
     return attempt > 0 and _is_held(folder / f"claim-{attempt}")
+
+
+def has_moved(folder: Path, since: int) -> bool:
+    """Whether an epoch was finished after attempt `since` began; by one file system's clock."""
+    log, claim = folder / "log.jsonl", folder / f"claim-{since}"
+    return log.exists() and claim.exists() and log.stat().st_mtime > claim.stat().st_mtime
 
 
 def _is_held(claim: Path) -> bool:

@@ -122,7 +122,7 @@ def train_step(
     program: Program, settings: optim.Settings, state: TrainState, window: Windows
 ) -> tuple[TrainState, jax.Array]:
     """One window: forward, backward through T steps, clip, update. Also returns the mean loss."""
-    key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
+    dropout_key = jax.random.fold_in(jax.random.split(jax.random.key(settings.seed))[1], state.step)
 
     def mean_loss(params):
         carry, logits = program.model.apply(
@@ -130,7 +130,7 @@ def train_step(
             window.inputs,
             state.carry,
             dropout_rate=settings.dropout_rate,
-            rngs={"dropout": key},
+            rngs={"dropout": dropout_key},
         )
         loss = program.objective.loss(logits, window.targets, where=window.scored).sum()
         return loss / jnp.maximum(window.scored.sum(), 1).astype(loss.dtype), carry
@@ -227,9 +227,9 @@ def fit(
                 raise Diverged(step + int(np.argmin(np.isfinite(dispatch_losses))))
             train_losses.append(float(dispatch_losses.mean()))
         epoch = {"train_loss": statistics.fmean(train_losses), "learning_rate": float(rate)}
-        for name, split in (("valid", valid), ("test", test)):
-            values = metrics.means(evaluate(program, state.params, split))
-            epoch |= {f"{name}_{metric}": value for metric, value in values.items()}
+        epoch |= _means("valid", evaluate(program, state.params, valid))
+        if all(epoch["valid_nll"] < earlier["valid_nll"] for earlier in history):
+            epoch |= _means("test", evaluate(program, state.params, test))
         if not np.isfinite(epoch["valid_nll"]):
             raise Diverged(int(state.step))
         history.append(epoch | {"seconds_per_step": statistics.median(seconds)})
@@ -246,6 +246,10 @@ def fit(
         "params": sum(p.size for p in jax.tree.leaves(state.params)),
         "params_sha256": params_sha256(state.params),
     }
+
+
+def _means(split: str, sums: dict[str, jax.Array]) -> dict[str, float]:
+    return {f"{split}_{name}": value for name, value in metrics.means(sums).items()}
 
 
 def _save(folder: Path, state: TrainState, history: list[dict[str, float]]) -> None:

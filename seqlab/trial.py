@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from seqlab.errors import InputError, nearest
 
+BUDGETS = ("smoke", "default", "paper")
+
 T = TypeVar("T")
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqlab.errors import InputError
 from seqlab.losses import frame_nll, symbol_nll
 from seqlab.metrics import frame_sums, means, symbol_sums
 
@@ -103,6 +104,12 @@ def test_windows_are_added_up_and_divided_once(draw, nll, sums, oracle):
     assert means(added) == pytest.approx(expected, abs=1e-12)
     of_means = np.mean([means(sums(*map(jnp.asarray, part)))["nll"] for part in parts])
     assert abs(of_means - expected["nll"]) > 1e-3
+
+
+def test_a_split_without_a_scored_position_has_no_mean():
+    logits, targets, where = symbols()
+    with pytest.raises(InputError, match="no scored position"):
+        means(symbol_sums(logits.astype(np.float32), targets, np.zeros_like(where)))
 
 
 def test_extreme_logits_stay_finite():

@@ -18,7 +18,7 @@ def simulate(losses, max_epochs, patience, halvings):
     epochs, best, waited, halved = [], float("inf"), 0, 0
     for epoch in range(1, max_epochs + 1):
         epochs_left = max_epochs - epoch + 1
-        if halved or waited >= patience or epochs_left <= halvings:
+        if halved or waited >= patience or (epoch > 1 and epochs_left <= halvings):
             halved += 1
         if halved > halvings:
             break
@@ -57,10 +57,10 @@ FALLING = [10.0 - 0.1 * epoch for epoch in range(30)]
         # It falls for ever: the halving begins in time to end with the last epoch.
         (FALLING, Schedule(max_epochs=10), [0] * 6 + [1, 2, 3, 4]),
         (FALLING, Schedule(max_epochs=5), [0, 1, 2, 3, 4]),
-        (FALLING, Schedule(max_epochs=4), [1, 2, 3, 4]),
-        # No time for all of them.
-        (FALLING, Schedule(max_epochs=2), [1, 2]),
-        (FALLING, Schedule(max_epochs=1), [1]),
+        # No time for all of them: the first epoch is at the full rate nevertheless.
+        (FALLING, Schedule(max_epochs=4), [0, 1, 2, 3]),
+        (FALLING, Schedule(max_epochs=2), [0, 1]),
+        (FALLING, Schedule(max_epochs=1), [0]),
         (FALLING, Schedule(max_epochs=3, halvings=0), [0, 0, 0]),
         ([5, 6, 7, 8], Schedule(max_epochs=9, halvings=0, patience=2), [0, 0, 0]),
         ([5, 6, 1, 1], Schedule(max_epochs=9, halvings=2, patience=1), [0, 0, 1, 2]),
@@ -102,11 +102,11 @@ def tree(seed=0):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("clip_norm", [0.01, 1.0, 4.0, 1e9])
+@pytest.mark.parametrize("clip_norm", [0.01, 1.0, 3.0, 1e9])
 def test_sgd_follows_the_gradient_that_is_scaled_down_as_a_whole(clip_norm):
     gradient = tree()
     norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)))
-    assert 4 < norm < 1e9
+    assert 3 < norm < 1e9
     optimizer = clipped("sgd", 0.3, clip_norm)
     params = jax.tree.map(jnp.asarray, tree(1))
     updates, _ = optimizer.update(
@@ -124,7 +124,14 @@ def test_a_gradient_of_zero_is_no_update():
     np.testing.assert_array_equal(updates["w"], jnp.zeros((2, 2)))
 
 
-@pytest.mark.usefixtures("float64")
+@pytest.fixture
+def optax_promotes():
+    """Adam of optax raises a Python float to the power of an integer array."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.mark.usefixtures("float64", "optax_promotes")
 def test_adam_is_adam_on_the_clipped_gradient():
     """Kingma and Ba 2015, algorithm 1, in NumPy; and optax's own at a constant rate."""
     rate, clip_norm = 0.02, 3.0
@@ -151,6 +158,7 @@ def test_adam_is_adam_on_the_clipped_gradient():
             np.testing.assert_allclose(a, c, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("optax_promotes")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_settings_are_values_of_one_program(name):
     params = {"w": jnp.ones((2, 2))}

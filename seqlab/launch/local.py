@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 POLL_SECONDS = 0.5
 MAX_RESTARTS = 10
+BAD_INPUT = 2  # a worker that ends so would end so again
 
 # In force only when it is there before the process starts. Measured on two cores: a step of the
 # language model on Penn Treebank takes 0.93 of its time, because its large temporaries, mapped
@@ -17,10 +19,18 @@ MAX_RESTARTS = 10
 ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
+def num_accelerators() -> int:
+    """GPUs of this machine, 1 for its TPU, 0 where JAX is installed or told to do without."""
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return 0
+    if any(find_spec(plugin) for plugin in ("jax_cuda12_plugin", "jax_cuda13_plugin")):
+        return len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return int(find_spec("libtpu") is not None)
+
+
 def default_workers() -> int:
-    """One where there is an accelerator, which a process takes whole; otherwise one a core."""
-    accelerators = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("accel[0-9]*")]
-    return 1 if accelerators else len(os.sched_getaffinity(0))
+    """One for each accelerator, which a process takes whole; without any, one for each core."""
+    return num_accelerators() or len(os.sched_getaffinity(0))
 
 
 def run(
@@ -39,16 +49,16 @@ def run(
     Raises:
         KeyboardInterrupt: after the workers have given their trials back.
     """
-    cores = _shares(sorted(os.sched_getaffinity(0)), num_workers)
-    workers = [_start(command, n, num_workers, cores[n]) for n in range(num_workers)]
+    workers = [_start(command, n, num_workers) for n in range(num_workers)]
     restarts = 0
     try:
         while True:
             missing = watch()
             for n, worker in enumerate(workers):
-                if worker.poll() and missing and restarts < MAX_RESTARTS:
+                died = worker.poll() not in (None, 0, BAD_INPUT)
+                if died and missing and restarts < MAX_RESTARTS:
                     restarts += 1
-                    workers[n] = _start(command, n, num_workers, cores[n])
+                    workers[n] = _start(command, n, num_workers)
             if all(worker.poll() is not None for worker in workers):
                 return
             time.sleep(POLL_SECONDS)
@@ -57,28 +67,17 @@ def run(
         raise
 
 
-def _shares(cores: list[int], num_workers: int) -> list[set[int]]:
-    """Each worker's own cores, as even as can be; XLA makes one thread for each it may use."""
-    if num_workers >= len(cores):
-        return [{cores[n % len(cores)]} for n in range(num_workers)]
-    return [set(cores[n::num_workers]) for n in range(num_workers)]
-
-
-def _start(command: list[str], n: int, num_workers: int, cores: set[int]) -> subprocess.Popen:
-    # The worker inherits the cores of the thread that starts it, so they are in force before JAX
-    # counts them, and no code has to run between fork and exec.
-    ours = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        return subprocess.Popen(
-            [sys.executable, *command, "--start", str(n / num_workers)],
-            env=ENVIRONMENT | os.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr,
-            process_group=0,  # a terminal's Ctrl-C is for the launcher, which passes it on once
-        )
-    finally:
-        os.sched_setaffinity(0, ours)
+def _start(command: list[str], n: int, num_workers: int) -> subprocess.Popen:
+    environment = ENVIRONMENT | os.environ | {"SEQLAB_LAUNCHER": str(os.getpid())}
+    if num_accelerators() > 1:
+        environment.setdefault("CUDA_VISIBLE_DEVICES", str(n % num_accelerators()))
+    return subprocess.Popen(
+        [sys.executable, *command, "--start", str(n / num_workers)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        process_group=0,  # a terminal's Ctrl-C is for the launcher, which passes it on once
+    )
 
 
 def _stop(workers: list[subprocess.Popen]) -> None:

@@ -1,8 +1,9 @@
 """What is to be run: an experiment, and the trials that the command line left of it."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from seqlab import results
 from seqlab.tables import Table
@@ -28,21 +29,37 @@ class Experiment(Protocol):
     """The trials that the results so far (by identity) call for: seeds of the best setting."""
 
 
-class Plan(NamedTuple):
+@dataclasses.dataclass
+class Plan:
     """Trials of an experiment and the directory that holds their results."""
 
     name: str
     experiment: Experiment
     first: Sequence[Any]
     root: Path
+    _finished: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     def folder(self, trial: Any) -> Path:
         return results.trial_folder(self.root, self.name, trial_id(trial))
 
     def known(self) -> dict[str, tuple[Any, dict[str, Any] | None]]:
         """Every trial known so far and its result or None, by identity."""
-        known = {trial_id(t): (t, results.read(self.folder(t))) for t in self.first}
-        finished = {i: result for i, (_, result) in known.items() if result is not None}
-        for trial in self.experiment.follow_up(list(self.first), finished):
-            known.setdefault(trial_id(trial), (trial, results.read(self.folder(trial))))
+        known = {trial_id(t): (t, self._result(t)) for t in self.first}
+        for trial in self.experiment.follow_up(list(self.first), self._finished):
+            known.setdefault(trial_id(trial), (trial, self._result(trial)))
         return known
+
+    def forget(self, trial: Any) -> None:
+        """Discard a trial's result, so that it is run again."""
+        results.discard(self.folder(trial))
+        self._finished.pop(trial_id(trial), None)
+
+    def _result(self, trial: Any) -> dict[str, Any] | None:
+        """A result is written once, so that it has to be read only once."""
+        identity = trial_id(trial)
+        if identity not in self._finished:
+            result = results.read(self.folder(trial))
+            if result is None:
+                return None
+            self._finished[identity] = result
+        return self._finished[identity]

@@ -4,6 +4,7 @@ import datetime
 import functools
 import os
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -28,9 +29,20 @@ def _here() -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "platform": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
-        "cores": len(os.sched_getaffinity(0)),
+        "machine": _machine(),
+        "threads": os.environ.get("NPROC", ""),
+        "matmul_precision": jax.config.jax_default_matmul_precision  # pyright: ignore
+        or "default",
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
+
+
+def _machine() -> str:
+    """The processor in its own words, and how many cores of it there are to use."""
+    cores = len(os.sched_getaffinity(0))
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.*)$", info.read_text(), re.M) if info.exists() else []
+    return f"{cores} cores of {names[0] if names else platform.machine()}"
 
 
 def _version(package: str) -> str | None:
@@ -61,17 +73,15 @@ def summary(rows: list[dict[str, Any]]) -> str:
         return "Nothing is known of where these results come from."
     sources = [row["provenance"] for row in rows]
     days = sorted({source["finished"][:10] for source in sources})
-    commits = sorted({(source["git"] or "unknown")[:10] for source in sources})
+    commits = sorted(
+        {(s["git"] or "unknown")[:10] + "+changes" * bool(s["git_dirty"]) for s in sources}
+    )
     packages = {
         f"{name} {source['packages'][name]}"
         for source in sources
         for name in ("jax", "flax", "optax")
     }
-    machines = {
-        f"{source['platform']} ({source['device']}), {source['cores']} core"
-        f"{'s' if source['cores'] > 1 else ''} a worker"
-        for source in sources
-    }
+    machines = {f"{s['platform']} ({s['device']}), {s.get('machine', '')}" for s in sources}
     hours = sum(row["wall_seconds"] for row in rows) / 3600
     return (
         f"{len(rows)} results, {hours:.1f} worker hours, {days[0]} to {days[-1]}: "

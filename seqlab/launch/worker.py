@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import sys
 import time
 import traceback
@@ -28,8 +29,10 @@ def work(plan: Plan, start: float = 0.0) -> None:
         start: where in the list to begin, as a fraction of it. Workers that begin apart seldom
             compile the same program twice, because neighbours in the list often share theirs.
     """
+    provenance()  # now, while the code on disk is the code that was imported
+    launcher = os.environ.get("SEQLAB_LAUNCHER")
     position = None
-    while True:
+    while launcher is None or int(launcher) == os.getppid():
         known = plan.known()
         if position is None:
             position = int(start * len(known))
@@ -47,13 +50,13 @@ def work(plan: Plan, start: float = 0.0) -> None:
                 position = ids.index(identity)
                 break
         else:
-            time.sleep(0.5)  # all that is missing is being run by others
+            time.sleep(2)  # all that is missing is being run by others
 
 
 def _attempt(plan: Plan, trial: Any, folder: Path, attempt: int) -> None:
     results.set_aside_damaged(folder)
-    if attempt > MAX_ATTEMPTS:
-        died = f"its process died {MAX_ATTEMPTS} times"
+    if attempt > MAX_ATTEMPTS and not results.has_moved(folder, since=attempt - MAX_ATTEMPTS):
+        died = f"its process died {MAX_ATTEMPTS} times without finishing an epoch"
         results.commit(folder, _result(plan, trial, results.FAILED, {}, 0.0, died))
         return
     try:
@@ -62,7 +65,8 @@ def _attempt(plan: Plan, trial: Any, folder: Path, attempt: int) -> None:
         results.release(folder, attempt)
         raise
     results.commit(folder, result)
-    checkpoint.discard(folder / "checkpoints")
+    if result["status"] in (results.DONE, results.DIVERGED):  # others may be tried again
+        checkpoint.discard(folder / "checkpoints")
 
 
 def run_trial(plan: Plan, trial: Any, folder: Path) -> dict[str, Any]:

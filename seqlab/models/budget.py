@@ -11,7 +11,8 @@ from seqlab.errors import InputError
 
 def count_params(model: nn.Module, *inputs: jax.ShapeDtypeStruct) -> int:
     """All parameters of a network, embedding, head and biases included; nothing is allocated."""
-    variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
+    # The key is made inside, so that counting takes no device: the launcher counts, workers train.
+    variables = jax.eval_shape(lambda *xs: model.init(jax.random.key(0), *xs), *inputs)
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
 
 

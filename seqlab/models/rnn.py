@@ -49,6 +49,8 @@ class RNN(nn.Module):
         lengths: Int[Array, " B"] | None = None,
     ) -> tuple[Any, Float[Array, "B T H"]]:
         params = self.param("cell", self.cell.init, xs.shape[-1], self.units)
+        if carry is None:
+            carry = self.initial_carry(len(xs))
         return unroll(self.cell, params, carry, xs, lengths=lengths, reverse=self.reverse)
 
 

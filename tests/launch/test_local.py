@@ -12,7 +12,8 @@ from seqlab.launch import local
 REPORT = """
 import json, os, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
-me = {"start": float(sys.argv[3]), "cores": sorted(os.sched_getaffinity(0)), "flag": sys.argv[2]}
+me = {"start": float(sys.argv[3]), "flag": sys.argv[2]}
+me |= {"launcher": os.environ["SEQLAB_LAUNCHER"], "tunables": os.environ["GLIBC_TUNABLES"]}
 (folder / f"{os.getpid()}").write_text(json.dumps(me))
 (folder / f"{os.getpid()}").rename(folder / f"{os.getpid()}.json")
 """
@@ -45,8 +46,7 @@ def run(code: str, *arguments: str, workers: int, watch) -> None:
     local.run(["-c", code, *arguments], workers, watch)
 
 
-def test_workers_start_apart_with_equal_shares_of_the_cores(tmp_path):
-    ours = os.sched_getaffinity(0)
+def test_workers_start_apart_and_know_their_launcher(tmp_path):
     for workers in (1, 2, 3):
         folder = tmp_path / str(workers)
         folder.mkdir()
@@ -54,21 +54,32 @@ def test_workers_start_apart_with_equal_shares_of_the_cores(tmp_path):
         found = reports(folder)
         assert [r["start"] for r in found] == [n / workers for n in range(workers)]
         assert {r["flag"] for r in found} == {"--start"}
-        assert set().union(*(r["cores"] for r in found)) <= ours
-        assert all(r["cores"] for r in found)
-    assert os.sched_getaffinity(0) == ours
+        assert {r["launcher"] for r in found} == {str(os.getpid())}
+        assert {r["tunables"] for r in found} == {local.ENVIRONMENT["GLIBC_TUNABLES"]}
 
 
-@pytest.mark.parametrize("cores", [[0], [0, 1], [2, 3, 5, 8, 9], list(range(16))])
-@pytest.mark.parametrize("workers", [1, 2, 3, 5, 16, 20])
-def test_shares_are_even_and_leave_no_core_idle(cores, workers):
-    shares = local._shares(cores, workers)
-    assert len(shares) == workers
-    assert set().union(*shares) == set(cores if workers <= len(cores) else cores[:workers])
-    sizes = [len(share) for share in shares]
-    assert max(sizes) - min(sizes) <= 1
-    users = [sum(core in share for share in shares) for core in cores]
-    assert max(users) - min(users) <= 1
+def test_what_the_user_has_set_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    run(REPORT, str(tmp_path), workers=1, watch=lambda: False)
+    assert [r["tunables"] for r in reports(tmp_path)] == ["glibc.malloc.check=1"]
+
+
+def test_workers_are_as_many_as_there_are_devices_that_jax_can_use(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert local.default_workers() == len(os.sched_getaffinity(0))
+    monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.setattr(local, "find_spec", lambda name: None)
+    assert local.num_accelerators() == 0, "a card that JAX has no plugin for is no accelerator"
+    monkeypatch.setattr(local, "find_spec", lambda name: name == "libtpu" or None)
+    assert local.default_workers() == 1
+    monkeypatch.setattr(local, "find_spec", lambda name: name == "jax_cuda13_plugin" or None)
+    monkeypatch.setattr(Path, "glob", lambda *_: [Path("/dev/nvidia0"), Path("/dev/nvidia1")])
+    assert local.default_workers() == 2
+
+
+def test_bad_input_is_not_tried_again(tmp_path):
+    run(REPORT + "sys.exit(2)", str(tmp_path), workers=2, watch=lambda: True)
+    assert len(reports(tmp_path)) == 2
 
 
 def test_a_worker_that_dies_is_replaced_while_something_is_missing(tmp_path):

@@ -100,11 +100,10 @@ def test_layer_is_the_cell_stepped_by_hand(name, reverse):
 @pytest.mark.parametrize("num_layers", [1, 2, 3, 4])
 def test_stack_hands_outputs_up(num_layers):
     layers, xs = stack(CELLS["lstm"], HIDDEN, num_layers), inputs()
-    params = layers.init(jax.random.key(0), xs)["params"]
+    params = initialised(layers, xs)
     assert len(params) == num_layers
-    assert len(
-        {p["cell"]["w_hi"].tobytes() for p in jax.tree.map(np.asarray, params).values()}
-    ) == (num_layers), "every layer has params of its own"
+    drawn = {np.asarray(layer["cell"]["w_hi"]).tobytes() for layer in params.values()}
+    assert len(drawn) == num_layers, "every layer has params of its own"
     carries = random_like(layers.initial_carry(BATCH))
     ours = jit(layers.apply)({"params": params}, xs, carries, jnp.asarray(LENGTHS))
     expected = []
