@@ -45,6 +45,10 @@ def frame_oracle(logits, targets, where):
     return sums
 
 
+def map_to_jax(*arrays):
+    return tuple(map(jnp.asarray, arrays))
+
+
 CASES = [
     pytest.param(symbols, symbol_nll, symbol_sums, symbol_oracle, id="symbols"),
     pytest.param(frames, frame_nll, frame_sums, frame_oracle, id="frames"),
@@ -79,11 +83,13 @@ def test_what_is_not_scored_may_be_anything(draw, nll, sums, oracle):
     other[~where] = 1 - np.minimum(other[~where], 1)
     clean, dirty = (
         jax.tree.map(np.asarray, (nll(*arguments), sums(*arguments)))
-        for arguments in ((logits, targets, where), (rubbish, other, where))
+        for arguments in (map_to_jax(logits, targets, where), map_to_jax(rubbish, other, where))
     )
     for a, b in zip(jax.tree.leaves(clean), jax.tree.leaves(dirty), strict=True):
         assert a.tobytes() == b.tobytes()
-    gradient = np.asarray(jax.grad(lambda x: nll(x, targets, where).sum())(jnp.asarray(logits)))
+    gradient = np.asarray(
+        jax.grad(lambda x: nll(x, *map_to_jax(targets, where)).sum())(jnp.asarray(logits))
+    )
     assert (gradient[~where] == 0).all()
     assert (gradient[where] != 0).all()
 
@@ -109,14 +115,14 @@ def test_windows_are_added_up_and_divided_once(draw, nll, sums, oracle):
 def test_a_split_without_a_scored_position_has_no_mean():
     logits, targets, where = symbols()
     with pytest.raises(InputError, match="no scored position"):
-        means(symbol_sums(logits.astype(np.float32), targets, np.zeros_like(where)))
+        means(symbol_sums(*map(jnp.asarray, (logits, targets, np.zeros_like(where)))))
 
 
 def test_extreme_logits_stay_finite():
-    logits = np.array([[[1e4, -1e4, 0, 0, 0]]], np.float32)
-    scored = np.array([[True]])
-    np.testing.assert_allclose(symbol_nll(logits, np.array([[0]]), scored), [[0]])
-    np.testing.assert_allclose(symbol_nll(logits, np.array([[1]]), scored), [[2e4]])
-    right = np.array([[[1, 0, 0, 0, 0]]], np.uint8)
+    logits = jnp.array([[[1e4, -1e4, 0, 0, 0]]], jnp.float32)
+    scored = jnp.array([[True]])
+    np.testing.assert_allclose(symbol_nll(logits, jnp.array([[0]]), scored), [[0]])
+    np.testing.assert_allclose(symbol_nll(logits, jnp.array([[1]]), scored), [[2e4]])
+    right = jnp.array([[[1, 0, 0, 0, 0]]], jnp.uint8)
     np.testing.assert_allclose(frame_nll(logits, right, scored), [[3 * np.log(2)]], rtol=1e-6)
     np.testing.assert_allclose(frame_nll(logits, 1 - right, scored), [[2e4 + 3 * np.log(2)]])

@@ -290,8 +290,9 @@ def periodic(length):
     return Stream(values, np.ones(length, bool))
 
 
-# 100 windows, two dispatches an epoch; the last windows of the other splits are partly padding.
-BATCH, UNROLL, WINDOWS = 2, 4, 100
+# 100 windows; an epoch is three dispatches and once and a half through them, so that the carry counts
+# where it ends. The last windows of the other splits are partly padding.
+BATCH, UNROLL, WINDOWS, STEPS, DISPATCHES = 2, 4, 100, 150, 3
 DATASET = Dataset(
     train=periodic(BATCH * UNROLL * WINDOWS),
     valid=periodic(77),
@@ -300,7 +301,7 @@ DATASET = Dataset(
     channels=NUM_SYMBOLS,
     start=4,
 )
-CONFIG = TrainConfig(BATCH, UNROLL, schedule=Schedule(max_epochs=4, halvings=2))
+CONFIG = TrainConfig(BATCH, UNROLL, STEPS, Schedule(max_epochs=4, halvings=2))
 
 
 def fit(folder=None, program=PROGRAM, config=CONFIG, dataset=DATASET, **changes):
@@ -324,13 +325,13 @@ def unbroken(tmp_path_factory):
 
 
 def test_a_sequence_that_can_be_known_is_learnt():
-    schedule = Schedule(max_epochs=12, halvings=2)
+    schedule = Schedule(max_epochs=8, halvings=2)
     metrics = fit(dropout_rate=0.0, config=dataclasses.replace(CONFIG, schedule=schedule))
     # The two rows begin without a past: their first symbols are guesses.
     assert metrics["valid_nll"] < 0.1
     assert metrics["test_accuracy"] > 0.96
-    assert metrics["epochs"] == 12
-    assert metrics["steps"] == 12 * WINDOWS
+    assert metrics["epochs"] == 8
+    assert metrics["steps"] == 8 * STEPS
 
 
 def test_frames_are_learnt_by_adam():
@@ -365,7 +366,7 @@ def test_log_has_a_line_an_epoch_and_the_best_of_them_is_the_result(unbroken):
     metrics, epochs = unbroken
     assert [epoch["learning_rate"] for epoch in epochs] == [0.5, 0.5, 0.25, 0.125]
     assert metrics["epochs"] == 4
-    assert metrics["steps"] == 4 * WINDOWS
+    assert metrics["steps"] == 4 * STEPS
     so_far = float("inf")
     for epoch in epochs:
         assert ("test_nll" in epoch) == (epoch["valid_nll"] < so_far), "no look without need"
@@ -385,9 +386,9 @@ def test_log_has_a_line_an_epoch_and_the_best_of_them_is_the_result(unbroken):
 def test_a_run_is_its_steps_at_the_rates_of_the_schedule(unbroken):
     split = train.windows(DATASET.train, 4, BATCH, UNROLL)
     state = train.init_state(PROGRAM, settings(), first_window(split))
-    for rate in (0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125):
-        given = settings(learning_rate=rate)
-        state, _ = train.train_steps(PROGRAM, given, state, split, WINDOWS // 2)
+    for rate in np.repeat([0.5, 0.5, 0.25, 0.125], DISPATCHES):
+        given = settings(learning_rate=float(rate))
+        state, _ = train.train_steps(PROGRAM, given, state, split, STEPS // DISPATCHES)
     assert train.params_sha256(state.params) == unbroken[0]["params_sha256"]
 
 
@@ -426,10 +427,10 @@ def interrupt(monkeypatch, name, call, module=train):
     ("name", "call", "saved"),
     [
         ("train_steps", 2, 0),  # in the first epoch
-        ("train_steps", 3, 1),  # between epochs
-        ("train_steps", 6, 2),  # in the third epoch
+        ("train_steps", 4, 1),  # between epochs
+        ("train_steps", 8, 2),  # in the third epoch
         ("evaluate", 5, 2),  # trained, not validated
-        ("save", 3, 2),  # logged, not saved
+        ("save", 4, 3),  # logged, not saved
     ],
 )
 def test_a_run_that_was_killed_ends_as_the_unbroken_one(
@@ -444,7 +445,7 @@ def test_a_run_that_was_killed_ends_as_the_unbroken_one(
     with monkeypatch.context() as patch:
         dispatches = count_calls(patch, "train_steps")
         assert timeless(fit(tmp_path)) == unbroken[0]
-    assert len(dispatches) == 2 * (4 - saved), "nothing that was saved is done again"
+    assert len(dispatches) == DISPATCHES * (4 - saved), "nothing that was saved is done again"
     assert [timeless(epoch) for epoch in log(tmp_path)] == unbroken[1]
 
 
@@ -462,7 +463,7 @@ def count_calls(monkeypatch, name):
 
 def stopped_after_three_epochs(folder, monkeypatch):
     with monkeypatch.context() as patch:
-        interrupt(patch, "train_steps", 7)
+        interrupt(patch, "train_steps", 3 * DISPATCHES + 1)
         with pytest.raises(KeyboardInterrupt):
             fit(folder)
 
@@ -477,7 +478,7 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_not_a_bit(unbroken, tmp_path, m
     with caplog.at_level(logging.WARNING, logger="seqlab"), monkeypatch.context() as patch:
         dispatches = count_calls(patch, "train_steps")
         assert timeless(fit(tmp_path)) == unbroken[0]
-    assert len(dispatches) == 4, "from epoch 2, not from the beginning"
+    assert len(dispatches) == 2 * DISPATCHES, "from epoch 2, not from the beginning"
     (warning,) = [r.getMessage() for r in caplog.records if r.name.startswith("seqlab")]
     assert "checkpoint damaged" in warning
     assert str(victim) in warning

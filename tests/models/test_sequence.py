@@ -21,8 +21,8 @@ def make(kind, num_layers=2, cell="rnn", width=UNITS):
 def values(kind, seed=0):
     rng = np.random.default_rng(seed)
     if kind is LanguageModel:
-        return rng.integers(NUM_SYMBOLS, size=(BATCH, TIME)).astype(np.int32)
-    return rng.integers(2, size=(BATCH, TIME, NUM_CHANNELS)).astype(np.uint8)
+        return jnp.asarray(rng.integers(NUM_SYMBOLS, size=(BATCH, TIME)), jnp.int32)
+    return jnp.asarray(rng.integers(2, size=(BATCH, TIME, NUM_CHANNELS)), jnp.uint8)
 
 
 def drawn(model, xs, seed=1):
@@ -35,7 +35,7 @@ def drawn(model, xs, seed=1):
 def by_numpy(params, xs, hs):
     """Embedding, layers of h' = tanh(x W + h U + b), head."""
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["params"])
-    hs, logits = list(hs), []
+    xs, hs, logits = np.asarray(xs), list(hs), []
     for t in range(xs.shape[1]):
         if "kernel" in p["embedding"]:
             y = xs[:, t].astype(np.float64) @ p["embedding"]["kernel"] + p["embedding"]["bias"]
@@ -73,7 +73,8 @@ def test_every_matrix_starts_uniform_and_every_bias_at_zero(kind):
     units = 100
     size = 400
     model = kind(stack(CELLS["gru"], units, 1), size, units)
-    one = np.zeros((1, 1) if kind is LanguageModel else (1, 1, size), np.int32)
+    symbols = kind is LanguageModel
+    one = jnp.zeros((1, 1) if symbols else (1, 1, size), jnp.int32 if symbols else jnp.uint8)
     params = jax.jit(model.init)(jax.random.key(0), one)["params"]
     seen = set()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
