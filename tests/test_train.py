@@ -259,7 +259,7 @@ def test_evaluation_is_one_long_unroll_and_one_division():
     )  # [B, W·T]
     assert where.sum() == stream.scored.sum()
     assert where.size > 29, "the last window is partly padding"
-    _, logits = PROGRAM.model.apply(state.params, inputs)
+    _, logits = PROGRAM.model.apply(state.params, jnp.asarray(inputs))
     logits = np.asarray(logits, np.float64)[where]
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     right = probabilities[np.arange(len(logits)), targets[where]]
