@@ -106,7 +106,10 @@ def windows(stream: Stream, start: int, batch_size: int, unroll: int) -> Windows
 
 @functools.partial(jax.jit, static_argnames="program")
 def init_state(program: Program, settings: optim.Settings, window: Windows) -> TrainState:
-    """Weights U[-s/√n, s/√n]: each module draws with s = 1, and matrices are scaled by s here."""
+    """Weights U[-s/√n, s/√n]: modules draw with s = 1, and matrices are scaled by s here.
+
+    Vectors stay as they are drawn: biases, and the peepholes of the LSTMs that have them.
+    """
     params = program.model.init(jax.random.key(settings.seed), window.inputs[:1, :1])
     params = jax.tree.map(lambda p: p * settings.init_scale if p.ndim > 1 else p, params)
     optimizer = optim.clipped(program.optimizer, settings.learning_rate, settings.clip_norm)
