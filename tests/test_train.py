@@ -290,8 +290,8 @@ def periodic(length):
     return Stream(values, np.ones(length, bool))
 
 
-# 100 windows; an epoch is three dispatches, and every other one ends in the middle of the stream, where the
-# carry counts. The last windows of the other splits are partly padding.
+# 100 windows. An epoch is three dispatches; every other one ends in the middle of the stream, where
+# the carry counts. The last windows of the other splits are partly padding.
 BATCH, UNROLL, WINDOWS, STEPS, DISPATCHES = 2, 4, 100, 150, 3
 DATASET = Dataset(
     train=periodic(BATCH * UNROLL * WINDOWS),
