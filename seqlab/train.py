@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -262,7 +263,10 @@ def _save(folder: Path, state: TrainState, history: list[dict[str, float]]) -> N
     """
     log = "".join(json.dumps(epoch) + "\n" for epoch in history)
     partial = folder / ".log.jsonl.tmp"
-    partial.write_text(log)
+    with open(partial, "w") as file:
+        file.write(log)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(folder / "log.jsonl")
     tree = {"state": state, "log_sha256": _digest(log)}
     checkpoint.save(folder / "checkpoints", len(history), tree)
