@@ -117,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name in ("run", "status", "table"):
             sub.add_argument("--format", choices=FORMATS, default="text")
+        if name == "table":
+            sub.add_argument("--columns", metavar="A,B", help="these alone, by their keys in json")
         if name == "run":
             sub.add_argument("--workers", type=_positive, help="default: one a core")
             sub.add_argument("--retry-failed", action="store_true", help="run FAILED and OOM again")
@@ -222,8 +224,13 @@ def _rows(options: argparse.Namespace) -> tuple[Any, list[dict[str, Any]]]:
 
 
 def _table(options: argparse.Namespace) -> int:
+    from seqlab import tables
+
     experiment, rows = _rows(options)
-    _print(_with_origin(experiment.table(rows), rows), options.format)
+    table = _with_origin(experiment.table(rows), rows)
+    if options.columns:
+        table = tables.select(table, options.columns.split(","))
+    _print(table, options.format)
     return 0
 
 

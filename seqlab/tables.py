@@ -5,7 +5,8 @@ import io
 import json
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -67,6 +68,22 @@ class Table:
                 raise ValueError(f"table {self.title!r}: no column {key!r} in {keys}")
         if len(keys) == len(sections):
             raise ValueError(f"table {self.title!r}: no columns")
+
+
+def select(table: Table, keys: Sequence[str]) -> Table:
+    """The table with these columns alone, in this order, and its sections.
+
+    Raises:
+        InputError: no such column.
+    """
+    columns = {column.key: column for column in table.columns}
+    for key in keys:
+        if key not in columns:
+            raise InputError(f"no column {key!r}.{nearest(key, columns)}")
+    sections = [] if table.section is None else [table.section]
+    kept = [*sections, *(key for key in keys if key not in sections)]
+    rows = tuple({key: row[key] for key in kept if key in row} for row in table.rows)
+    return replace(table, columns=tuple(columns[key] for key in kept), rows=rows)
 
 
 def render(table: Table, format: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from seqlab import tables
 from seqlab.errors import InputError
 from seqlab.tables import FORMATS, Column, Table, for_terminal, render
 
@@ -427,3 +428,17 @@ def test_an_unknown_format_names_the_nearest():
 def test_a_table_that_cannot_be_shown_whole_is_refused(columns, rows, section):
     with pytest.raises(ValueError, match="table 't'"):
         Table("t", tuple(Column(key, key) for key in columns), tuple(rows), section)
+
+
+def test_columns_can_be_chosen_and_keep_their_sections():
+    table = Table(
+        "t",
+        (Column("task", "task"), Column("a", "A"), Column("b", "B")),
+        ({"task": "x", "a": 1, "b": 2}, {"task": "y", "b": 3}),
+        section="task",
+    )
+    chosen = json.loads(render(tables.select(table, ["b"]), "json"))
+    assert chosen["columns"] == ["task", "b"]
+    assert chosen["rows"] == [{"task": "x", "b": 2}, {"task": "y", "b": 3}]
+    with pytest.raises(InputError, match=r"no column 'c'\. Valid: a, b, task|Did you mean"):
+        tables.select(table, ["c"])
