@@ -81,7 +81,9 @@ def summary(rows: list[dict[str, Any]]) -> str:
         for source in sources
         for name in ("jax", "flax", "optax")
     }
-    machines = {f"{s['platform']} ({s['device']}), {s.get('machine', '')}" for s in sources}
+    machines = {
+        ", ".join(filter(None, (s["platform"], s["device"], s.get("machine")))) for s in sources
+    }
     hours = sum(row["wall_seconds"] for row in rows) / 3600
     return (
         f"{len(rows)} results, {hours:.1f} worker hours, {days[0]} to {days[-1]}: "
