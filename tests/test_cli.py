@@ -39,6 +39,7 @@ def command(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("SEQLAB_DATA", "")
     monkeypatch.delenv("SEQLAB_RESULTS", raising=False)
+    mut.check_data.cache_clear()  # a command is a process, and so sees its data for the first time
 
     def run(*arguments: str) -> Done:
         code = cli.main(list(arguments))
