@@ -17,6 +17,8 @@ import logging
 import os
 import re
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +42,27 @@ class CheckpointError(Exception):
     """A checkpoint that cannot be used, in one line."""
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block is done: orbax's event loop does not survive them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread alone
+        return
+    waiting = []
+    handlers = {
+        number: signal.signal(number, lambda *arguments: waiting.append(arguments))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number, _ in waiting[:1]:
+            signal.raise_signal(number)
+
+
+@_uninterrupted()
 def save(folder: Path, step: int, state: PyTree, keep: int = 2) -> None:
     """Commit `state` as `step`: when this returns, it survives a kill and a power cut.
 
@@ -81,6 +104,7 @@ def save(folder: Path, step: int, state: PyTree, keep: int = 2) -> None:
     _delete_partials(folder)
 
 
+@_uninterrupted()
 def restore(folder: Path, like: PyTree) -> tuple[int, PyTree] | None:
     """Read the newest step whose manifest verifies.
 

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -433,3 +434,21 @@ def test_a_full_disk_is_an_oserror_and_earlier_steps_are_intact(tmp_path):
         [*private, command, "sh", disk, sys.executable, path], capture_output=True, text=True
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "intact\n", "")
+
+
+def test_an_interrupt_waits_until_the_checkpoint_is_there(tmp_path, monkeypatch):
+    """Wherever in `save` it falls, the step is whole, and the interrupt comes after it."""
+    written = checkpoint._write
+
+    def write_and_be_interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        written(*arguments)
+
+    monkeypatch.setattr(checkpoint, "_write", write_and_be_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(tmp_path, 1, {"x": np.arange(3)})
+    found = checkpoint.restore(tmp_path, {"x": np.zeros(3, int)})
+    assert found is not None
+    assert found[0] == 1
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)  # the handler of before is in force again
