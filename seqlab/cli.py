@@ -259,7 +259,9 @@ def _print(table: Any, format: str) -> None:
     if format == "text" and sys.stdout.isatty():
         from rich.console import Console
 
-        Console().print(tables.for_terminal(table))
+        console = Console()
+        for part in tables.fitted(table, console.width):
+            console.print(part)
     else:
         print(tables.render(table, format))
 

@@ -98,7 +98,7 @@ def render(table: Table, format: str) -> str:
 
 
 def for_terminal(table: Table) -> RenderableType:
-    """Return what `rich.print` shows in colour, folded to the width of the terminal."""
+    """One grid, its headings among the rows, folded to the width of what it is printed on."""
     grid = RichTable(box=box.HORIZONTALS, header_style="bold")
     columns = _shown_columns(table)
     for column in columns:
@@ -114,7 +114,41 @@ def for_terminal(table: Table) -> RenderableType:
     return Group(Text(table.title, style="bold"), grid, *notes)
 
 
+def fitted(table: Table, width: int) -> list[RenderableType]:
+    """What stands readably on `width` columns of a terminal: a grid a section, its heading above.
+
+    Columns that are empty are left out, and then the last ones until the rest fits; a line names
+    these. The first column is folded.
+    """
+    shown = [c for c in _shown_columns(table) if any(_shown(row, c) for row in table.rows)]
+    needed = {c.key: max(len(c.title), *(len(_shown(row, c)) for row in table.rows)) for c in shown}
+    hidden: list[str] = []
+    if shown:
+        needed[shown[0].key] = min(needed[shown[0].key], FIRST_COLUMN)
+    while len(shown) > 1 and sum(needed[c.key] + PADDING for c in shown) > width:
+        hidden.insert(0, shown.pop().title)
+    parts: list[RenderableType] = [Text(table.title, style="bold")]
+    for heading, rows in _sections(table):
+        grid = RichTable(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+        for column in shown:
+            side = "right" if _is_numeric(table, column) else "left"
+            first = column is shown[0]
+            most = FIRST_COLUMN if first else None
+            grid.add_column(column.title, justify=side, no_wrap=not first, max_width=most)
+        for row in rows:
+            grid.add_row(*(Text(_shown(row, column)) for column in shown))
+        parts += [Text(heading, style="bold cyan"), grid]
+    if hidden:
+        parts.append(
+            Text(f"Hidden for width: {', '.join(hidden)} (--columns chooses)", style="dim")
+        )
+    return [*parts, *(Text(note, style="dim") for note in table.notes)]
+
+
 # What people see
+
+FIRST_COLUMN = 24  # characters, where the width is scarce
+PADDING = 3  # characters from one column to the next
 
 
 def _shown_columns(table: Table) -> list[Column]:

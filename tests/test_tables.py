@@ -442,3 +442,27 @@ def test_columns_can_be_chosen_and_keep_their_sections():
     assert chosen["rows"] == [{"task": "x", "b": 2}, {"task": "y", "b": 3}]
     with pytest.raises(InputError, match=r"no column 'c'\. Valid: a, b, task|Did you mean"):
         tables.select(table, ["c"])
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_terminal_shows_whole_numbers_and_names_what_it_hides(width):
+    keys = [f"k{number}" for number in range(12)]
+    row = {key: 1234567.0 + number for number, key in enumerate(keys)}
+    columns = (Column("who", "who"), Column("none", "none"), *(Column(k, k, ".0f") for k in keys))
+    rows = ({"who": "somebody with a name that is long", **row, "s": "heading"},)
+    table = Table("t", (*columns, Column("s", "s")), rows, section="s")
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    with console.capture() as capture:
+        for part in tables.fitted(table, width):
+            console.print(part)
+    shown = capture.get()
+    assert max(map(len, shown.splitlines())) <= width
+    assert "…" not in shown
+    assert "none" not in shown
+    last = [key for key in keys if f"{row[key]:.0f}" in shown]
+    assert last == keys[: len(last)]
+    assert last
+    said = " ".join(shown.split())
+    for key in keys[len(last) :]:
+        assert re.search(rf"Hidden for width: .*\b{key}\b", said)
+    assert (width < 200) == ("Hidden" in shown)
