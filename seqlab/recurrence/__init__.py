@@ -1,8 +1,7 @@
 """A cell over time. Nothing else in seqlab scans over time."""
 
 from seqlab.recurrence.plain import plain_unroll
+from seqlab.recurrence.unroll import unroll
 
 # `unroll` is what every model calls and `plain_unroll` is the reference for it.
-unroll = plain_unroll
-
 __all__ = ["plain_unroll", "unroll"]

@@ -1,0 +1,291 @@
+"""The fast program of a recurrence, put together from the parts of its step.
+
+Forward: the params part once, the input part for all T at once, then a loop over what is left,
+which keeps what the backward loop is going to read and nothing else.
+
+Backward: the loop computes the cotangents of the carry and those of the results of each group of
+products. No gradient of params is in it. They follow when it is done, each as one product over all
+T·B rows:
+
+    d_rhs = Σ_t lhs_tᵀ d_result_t
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import ClosedJaxpr, Var, jaxpr_as_fun
+from jax.interpreters.partial_eval import dce_jaxpr
+from jaxtyping import Array
+
+from seqlab.recurrence import platform
+from seqlab.recurrence.parts import Cotangents, Parts, Step, Values, is_float, widths
+from seqlab.recurrence.products import pieces, weight_gradient
+
+
+class Source(NamedTuple):
+    """Where the cotangent of a value is, when the backward loop is done.
+
+    Attributes:
+        stack: which of the stacks that the loop has written.
+        start, width: which columns of it; None for all.
+    """
+
+    stack: int
+    start: int | None = None
+    width: int | None = None
+
+
+class Backward(NamedTuple):
+    """One step backward without what it does not use.
+
+    Attributes:
+        call: (from_params, weights transposed, step, d_carry, d_outputs), flat, as used ->
+            d_carry, stacked values.
+        used: which of those, as a tree of bools.
+        sources: where each cotangent other than the carry's is found among the stacked values.
+    """
+
+    call: Callable
+    used: tuple
+    sources: Cotangents
+
+
+def trace_backward(parts: Parts) -> Backward:
+    """Trace one step backward and prune it."""
+    split = parts.split
+    step = Step(_shapes(split.carry), _shapes(split.from_inputs), _shapes(parts.known))
+    weights = [
+        jax.ShapeDtypeStruct((sum(widths(group)), group.lhs.aval.shape[1]),
+                             parts.product_dtype or group.lhs.aval.dtype)
+        for group in parts.groups
+    ]  # fmt: skip
+    arguments = (
+        _shapes(split.from_params), weights, step, _shapes(split.carry_out),
+        _shapes(split.outputs),
+    )  # fmt: skip
+    closed, shapes = jax.make_jaxpr(parts.backward, return_shape=True)(*arguments)
+    jaxpr, used = dce_jaxpr(closed.jaxpr, [True] * len(closed.out_avals))
+    used = jax.tree.unflatten(jax.tree.structure(arguments), used)
+
+    num_carry = len(split.carry)
+    made_of = {
+        eqn.outvars[0]: eqn.invars
+        for eqn in jaxpr.eqns
+        if eqn.primitive.name == "concatenate"
+        and eqn.params["dimension"] == eqn.outvars[0].aval.ndim - 1
+    }
+    atoms = jax.tree.unflatten(jax.tree.structure(shapes), jaxpr.outvars)
+    stacked: list[Any] = list(dict.fromkeys(atoms.groups))  # merged: pieces of them are found below
+    columns = {}
+    for n, atom in enumerate(stacked):
+        start = 0
+        for piece in made_of.get(atom, ()):
+            columns.setdefault(piece, Source(n, start, piece.aval.shape[-1]))
+            start += piece.aval.shape[-1]
+
+    def source(atom) -> Source:
+        if atom in columns:
+            return columns[atom]
+        if atom not in stacked:
+            stacked.append(atom)
+        return Source(stacked.index(atom))
+
+    sources = Cotangents([], *[[source(atom) for atom in part] for part in atoms[1:]])
+    pruned = jaxpr.replace(outvars=[*jaxpr.outvars[:num_carry], *stacked])
+    function = jaxpr_as_fun(ClosedJaxpr(pruned, closed.consts))
+
+    def call(*flat: Array) -> tuple[Values, Values]:
+        results = function(*flat)
+        return results[:num_carry], results[num_carry:]
+
+    return Backward(call, used, sources)
+
+
+def trace_meetings(parts: Parts) -> Step:
+    """Which values of a step `Parts.meetings` uses, as a tree of bools."""
+    split = parts.split
+    step = Step(_shapes(split.carry), _shapes(split.from_inputs), _shapes(parts.known))
+    from_params = _shapes(split.from_params)
+    closed = jax.make_jaxpr(parts.meetings)(from_params, step)
+    _, used = dce_jaxpr(closed.jaxpr, [True] * len(closed.out_avals))
+    return jax.tree.unflatten(jax.tree.structure((from_params, step)), used)[1]
+
+
+class Saved(NamedTuple):
+    """What the forward pass hands to the backward pass.
+
+    Attributes:
+        params, inputs, first_carry: as given, flat; inputs are [T, B, ...].
+        outputs: stacks [T, B, ...].
+        step: stacks of the values that the backward pass reads; None for those it does not, and
+            for carries that the outputs hold.
+    """
+
+    params: Values
+    inputs: Values
+    first_carry: Values
+    outputs: Values
+    step: Step
+
+
+class Program:
+    """A recurrence over T steps, forward and backward, on flat values with a leading axis T."""
+
+    def __init__(self, parts: Parts, reverse: bool, recompute: bool):
+        split = parts.split
+        self.parts = parts
+        self.reverse = reverse
+        self.recompute = recompute
+        self.back = trace_backward(parts)
+        meetings = trace_meetings(parts)
+        needed: Step = jax.tree.map(lambda a, b: a or b, self.back.used[2], meetings)
+        if recompute:
+            needed = Step([True] * len(split.carry), *jax.tree.map(lambda _: False, needed[1:]))
+        self.needed = needed
+        # A carry that is also an output is kept once: h_{t-1} is the y of the step before.
+        self.as_output = [
+            split.outputs.index(atom) if atom in split.outputs else None
+            for atom in split.carry_out
+        ]
+
+    def forward(self, params: Values, carry: Values, inputs: Values) -> tuple[Values, Values]:
+        """The last carry, and the outputs."""
+        from_params = self.parts.from_params(params)
+        weights = self.parts.weights(from_params)
+
+        def body(carry, inputs):
+            return self.parts.forward(from_params, weights, carry, inputs)[:2]
+
+        stacks = self.parts.from_inputs(from_params, inputs)
+        return self._scan(body, carry, stacks, self.reverse, length=len(inputs[0]))
+
+    def forward_and_save(
+        self, params: Values, carry: Values, inputs: Values
+    ) -> tuple[tuple[Values, Values], Saved]:
+        """As `forward`; and what the way back is going to read."""
+        from_params = self.parts.from_params(params)
+        weights = self.parts.weights(from_params)
+        needed = self.needed
+        keep_carry = [
+            is_needed and output is None
+            for is_needed, output in zip(needed.carry, self.as_output, strict=True)
+        ]
+
+        def body(carry, inputs):
+            new_carry, outputs, known = self.parts.forward(from_params, weights, carry, inputs)
+            return new_carry, (outputs, _only(carry, keep_carry), _only(known, needed.known))
+
+        stacks = self.parts.from_inputs(from_params, inputs)
+        last, (outputs, carries, known) = self._scan(
+            body, carry, stacks, self.reverse, length=len(inputs[0])
+        )
+        step = Step(carries, _only(stacks, needed.inputs), known)
+        return (last, outputs), Saved(params, inputs, carry, outputs, step)
+
+    def backward(
+        self, saved: Saved, cotangents: tuple[Values, Values]
+    ) -> tuple[Values, Values, Values]:
+        """The cotangents of params, of the first carry and of the inputs."""
+        parts, split = self.parts, self.parts.split
+        from_params, pull_params = jax.vjp(parts.from_params, saved.params)
+        stacks, pull_inputs = jax.vjp(parts.from_inputs, from_params, saved.inputs)
+        weights = parts.weights(from_params)
+        transposed = [weight.T for weight in weights]
+        steps = saved.step._replace(carry=self._carries(saved))
+        if self.recompute:
+            over_time = jax.vmap(functools.partial(parts.forward, from_params, weights))
+            steps = Step(steps.carry, stacks, over_time(steps.carry, stacks)[2])
+
+        def body(d_carry, values):
+            step, d_outputs = values
+            arguments = from_params, transposed, step, d_carry, d_outputs
+            used = jax.tree.map(lambda u, a: a if u else None, self.back.used, arguments)
+            return self.back.call(*jax.tree.leaves(used))
+
+        d_last, d_outputs = cotangents
+        d_first, written = self._scan(
+            body, d_last, (steps, d_outputs), not self.reverse, length=len(saved.inputs[0])
+        )
+        d_inputs, d_groups, d_borders = (
+            [_found(written, source) for source in part] for part in self.back.sources[1:]
+        )
+
+        def meetings(from_params):
+            return jax.vmap(lambda step: parts.meetings(from_params, parts.filled(step)))(steps)
+
+        _, pull_meetings, left_sides = jax.vjp(meetings, from_params, has_aux=True)
+        (d_from_params,) = pull_meetings(d_borders)
+        d_products = self._products_gradient(left_sides, d_groups)
+        d_more, d_xs = pull_inputs(_every(d_inputs, split.from_inputs, stacks))
+        d_all = [_total(terms) for terms in zip(d_from_params, d_products, d_more, strict=True)]
+        (d_params,) = pull_params(d_all)
+        return d_params, d_first, d_xs
+
+    def _products_gradient(self, left_sides: Values, d_groups: Values) -> list[Array | None]:
+        """d_rhs = lhsᵀ @ d_result over all T·B rows, for every product of the loop."""
+        gradients: dict[Var, Array] = {}
+        for group, lhs, d_result in zip(self.parts.groups, left_sides, d_groups, strict=True):
+            d_merged = weight_gradient(self.parts.how(group), lhs, d_result)
+            d_weights = pieces(d_merged, widths(group))
+            for product, d_rhs in zip(group.products, d_weights, strict=True):
+                d_rhs = (d_rhs.T if product.transposed else d_rhs).astype(product.rhs.aval.dtype)
+                known = gradients.get(product.rhs)
+                gradients[product.rhs] = d_rhs if known is None else known + d_rhs
+        return [gradients.get(var) for var in self.parts.split.from_params]
+
+    def _carries(self, saved: Saved) -> list[Array | None]:
+        """The carry before each step; those that the outputs hold are one step off there."""
+        kept = iter(value for value in saved.step.carry if value is not None)
+        carries = []
+        for is_needed, output, first in zip(
+            self.needed.carry, self.as_output, saved.first_carry, strict=True
+        ):
+            if not is_needed:
+                carries.append(None)
+            elif output is None:
+                carries.append(next(kept))
+            elif self.reverse:
+                carries.append(jnp.concatenate([saved.outputs[output][1:], first[None]]))
+            else:
+                carries.append(jnp.concatenate([first[None], saved.outputs[output][:-1]]))
+        return carries
+
+    def _scan(self, body, carry, stacks, reverse: bool, length: int) -> tuple[Any, Any]:
+        unroll = platform.current().unroll
+        return lax.scan(body, carry, stacks, reverse=reverse, length=length, unroll=unroll)
+
+
+def _shapes(variables: list) -> list[jax.ShapeDtypeStruct]:
+    return [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in variables]
+
+
+def _only(values: Values, wanted: list[bool]) -> list[Array | None]:
+    return [value if is_wanted else None for value, is_wanted in zip(values, wanted, strict=True)]
+
+
+def _found(stacks: Values, source: Source) -> Array:
+    stack = stacks[source.stack]
+    if source.start is None:
+        return stack
+    return lax.slice_in_dim(stack, source.start, source.start + source.width, axis=-1)
+
+
+def _every(d_floats: Values, variables: list[Var], stacks: Values) -> list[Any]:
+    """Cotangents of all values, from those of the floating-point ones."""
+    remaining = iter(d_floats)
+    return [
+        next(remaining) if is_float(var) else np.zeros(stack.shape, jax.dtypes.float0)
+        for var, stack in zip(variables, stacks, strict=True)
+    ]
+
+
+def _total(terms: tuple[Array | None, ...]) -> Array:
+    present = [term for term in terms if term is not None]
+    if present[0].dtype == jax.dtypes.float0:
+        return present[0]
+    return functools.reduce(jnp.add, present)

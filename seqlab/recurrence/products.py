@@ -1,0 +1,95 @@
+"""Matrix products of many rows, and their gradients."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array
+
+from seqlab.recurrence import platform
+
+
+class Precision(NamedTuple):
+    """How a product is computed.
+
+    Attributes:
+        dtype: what both sides are rounded to first; None leaves them.
+        precision: as of `jax.lax.dot_general`.
+        out: the dtype of the result. Sums are in float32 at least.
+    """
+
+    dtype: DTypeLike | None
+    precision: Any
+    out: DTypeLike
+
+
+def multiply(how: Precision, lhs: Array, rhs: Array) -> Array:
+    """lhs [..., K] @ rhs [K, N]."""
+    return _dot(how, _rounded(how, lhs), _rounded(how, rhs), how.out)
+
+
+def _rounded(how: Precision, side: Array) -> Array:
+    return side if how.dtype is None else side.astype(how.dtype)
+
+
+def _dot(how: Precision, lhs: Array, rhs: Array, out: DTypeLike) -> Array:
+    # bfloat16 sides, a float32 sum: what a matrix unit does anyway, if it is asked.
+    half = lhs.dtype.itemsize == 2
+    product = lax.dot_general(
+        lhs,
+        rhs,
+        (((lhs.ndim - 1,), (0,)), ((), ())),
+        precision=how.precision,
+        preferred_element_type=jnp.float32 if half else None,
+    )
+    return product.astype(out)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def multiply_all(how: Precision, lhs: Array, weights: tuple[Array, ...]) -> tuple[Array, ...]:
+    """lhs [T, B, K] times each weight [K, N], as one product."""
+    merged = multiply(how, lhs, beside(weights))
+    return pieces(merged, [weight.shape[1] for weight in weights])
+
+
+def _multiply_all_forward(how, lhs, weights):
+    return multiply_all(how, lhs, weights), (lhs, weights)
+
+
+def _multiply_all_backward(how, saved, cotangents):
+    lhs, weights = saved
+    cotangent = beside(cotangents)
+    d_lhs = multiply(how._replace(out=lhs.dtype), cotangent, beside(weights).T)
+    d_weight = weight_gradient(how, lhs, cotangent)
+    widths = [weight.shape[1] for weight in weights]
+    d_weights = pieces(d_weight.astype(weights[0].dtype), widths)
+    return d_lhs, d_weights
+
+
+multiply_all.defvjp(_multiply_all_forward, _multiply_all_backward)
+
+
+def weight_gradient(how: Precision, lhs: Array, cotangent: Array) -> Array:
+    """lhsᵀ @ cotangent, summed over all rows of [T, B, K] and [T, B, N], in float32 at least."""
+    columns = _rounded(how, lhs).reshape(-1, lhs.shape[-1]).T
+    rows = _rounded(how, cotangent).reshape(-1, cotangent.shape[-1])
+    if platform.current().transpose_before_product:
+        columns = lax.optimization_barrier(columns)
+    return _dot(how, columns, rows, jnp.float32 if rows.dtype.itemsize == 2 else rows.dtype)
+
+
+def beside(arrays: tuple[Array, ...] | list[Array]) -> Array:
+    """Arrays [..., N] side by side."""
+    return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays, axis=-1)
+
+
+def pieces(array: Array, widths: list[int]) -> tuple[Array, ...]:
+    """The inverse of `beside`."""
+    stops = [sum(widths[: n + 1]) for n in range(len(widths))]
+    return tuple(
+        lax.slice_in_dim(array, stop - width, stop, axis=-1)
+        for width, stop in zip(widths, stops, strict=True)
+    )
