@@ -192,12 +192,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def _work(options: argparse.Namespace) -> int:
     from seqlab import results
-    from seqlab.launch import local
+    from seqlab.launch import environment, local
 
-    if not local.num_accelerators():
-        # One core a worker: how many threads share a product shows in its last bits, and a result
-        # is not to depend on how full the machine was. XLA's CPU client reads this when it starts.
-        os.environ.setdefault("NPROC", "1")
+    # a worker that was started by hand; jax reads these when it is imported, by the next line
+    os.environ.update(environment.complete(os.environ, local.platform(), started=True))
     from seqlab.launch import worker
 
     root = results.writable_root(options.results_dir, options.experiment)

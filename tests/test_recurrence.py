@@ -16,9 +16,6 @@ from seqlab.recurrence import plain_unroll, unroll
 # What is tested is the program, not the optimiser of the compiler: this halves the time.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
-# What is tested is the program, not the optimiser of the compiler: this halves the time.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
 # One entry while both names are the same function.
 UNROLLS = list(dict.fromkeys([unroll, plain_unroll]))
 every_unroll = pytest.mark.parametrize("unroll", UNROLLS, ids=lambda f: f.__name__)

@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 
+from seqlab.launch.environment import in_force
+
 PACKAGES = ("seqlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -30,10 +32,9 @@ def _here() -> dict[str, Any]:
         "platform": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         "machine": _machine(),
-        "threads": os.environ.get("NPROC", ""),
         "matmul_precision": jax.config.jax_default_matmul_precision  # pyright: ignore
         or "default",
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "environment": in_force(os.environ),
     }
 
 

@@ -18,8 +18,10 @@ def checked(
     Raises:
         ValueError: one does not; the message names it, in the letters B, T, D and H.
     """
-    if xs.ndim != 3 or not jnp.issubdtype(xs.dtype, jnp.floating):
-        raise ValueError(f"xs must be [B, T, D] of floats, got {xs.dtype}{list(xs.shape)}")
+    if xs.ndim != 3:
+        raise ValueError(f"xs must be [B, T, D], got shape {xs.shape}")
+    if not jnp.issubdtype(xs.dtype, jnp.floating):
+        raise ValueError(f"xs must be floating point, got {xs.dtype}")
     batch_size, _, input_dim = xs.shape
     if lengths is not None and lengths.shape != (batch_size,):
         raise ValueError(f"lengths must be [B] = ({batch_size},), got shape {lengths.shape}")

@@ -24,7 +24,7 @@ from jaxtyping import Array
 
 from seqlab.recurrence import platform
 from seqlab.recurrence.parts import Cotangents, Parts, Step, Values, is_float, widths
-from seqlab.recurrence.products import pieces, weight_gradient
+from seqlab.recurrence.products import pieces, weight_gradient, with_one_gradient
 
 
 class Source(NamedTuple):
@@ -111,9 +111,9 @@ def trace_meetings(parts: Parts) -> Step:
     split = parts.split
     step = Step(_shapes(split.carry), _shapes(split.from_inputs), _shapes(parts.known))
     from_params = _shapes(split.from_params)
-    closed = jax.make_jaxpr(parts.meetings)(from_params, step)
+    closed = jax.make_jaxpr(parts.meetings)(from_params, from_params, step)
     _, used = dce_jaxpr(closed.jaxpr, [True] * len(closed.out_avals))
-    return jax.tree.unflatten(jax.tree.structure((from_params, step)), used)[1]
+    return jax.tree.unflatten(jax.tree.structure((from_params, from_params, step)), used)[2]
 
 
 class Saved(NamedTuple):
@@ -193,7 +193,8 @@ class Program:
         """The cotangents of params, of the first carry and of the inputs."""
         parts, split = self.parts, self.parts.split
         from_params, pull_params = jax.vjp(parts.from_params, saved.params)
-        stacks, pull_inputs = jax.vjp(parts.from_inputs, from_params, saved.inputs)
+        from_inputs = functools.partial(parts.from_inputs, multiply_all=with_one_gradient)
+        stacks, pull_inputs = jax.vjp(from_inputs, from_params, saved.inputs)
         weights = parts.weights(from_params)
         transposed = [weight.T for weight in weights]
         steps = saved.step._replace(carry=self._carries(saved))
@@ -215,8 +216,8 @@ class Program:
             [_found(written, source) for source in part] for part in self.back.sources[1:]
         )
 
-        def meetings(from_params):
-            return jax.vmap(lambda step: parts.meetings(from_params, parts.filled(step)))(steps)
+        def meetings(own):
+            return jax.vmap(lambda step: parts.meetings(own, from_params, parts.filled(step)))(steps)
 
         _, pull_meetings, left_sides = jax.vjp(meetings, from_params, has_aux=True)
         (d_from_params,) = pull_meetings(d_borders)

@@ -77,7 +77,9 @@ class Parts:
         self._run(env, PARAMS)
         return [env[var] for var in self.split.from_params]
 
-    def from_inputs(self, from_params: Values, inputs: Values) -> Values:
+    def from_inputs(
+        self, from_params: Values, inputs: Values, multiply_all: Callable = multiply_all
+    ) -> Values:
         """Everything that depends on x and not on the carry; inputs and results are [T, B, ...]."""
         env = self._environment((self.split.from_params, from_params), (self.split.inputs, inputs))
         read = reader(env)
@@ -161,27 +163,26 @@ class Parts:
         _, pull = jax.vjp(replay, step.carry, float_inputs, group_taps, border_taps)
         return Cotangents(*pull((d_carry, d_outputs)))
 
-    def meetings(self, from_params: Values, step: Step) -> tuple[Values, Values]:
+    def meetings(self, from_params: Values, at: Values, step: Step) -> tuple[Values, Values]:
         """Where params enter a step: the results of its borders, and the left side of each group.
 
-        The results are those of each operation by itself: their derivative with respect to
-        `from_params` is that of the one operation, whatever its other operands depend on.
+        The derivative of the results with respect to `from_params` is that of each operation by
+        itself: what its other operands depend on is computed from `at`, which holds the same.
         """
-        env = self._in_loop(from_params, step.carry, step.inputs)
+        env = self._in_loop(at, step.carry, step.inputs)
+        own = dict(zip(self.split.from_params, from_params, strict=True))
         known = dict(zip(self.known, step.known, strict=True))
+        border = {var for variables in self.borders for var in variables}
         read = reader(env)
         results = {}
 
         def operation(eqn: JaxprEqn) -> Values:
             if eqn.outvars[0] in known:
                 return [known[eqn.outvars[0]]]
-            own = [
-                value if self.split.kind(atom) == PARAMS else jax.lax.stop_gradient(value)
-                for atom, value in zip(eqn.invars, map(read, eqn.invars), strict=True)
-            ]
-            values = bind(eqn, *own)
-            results.update(zip(eqn.outvars, values, strict=True))
-            return values
+            if border.intersection(eqn.outvars):
+                operands = [own[a] if a in own else read(a) for a in eqn.invars]
+                results.update(zip(eqn.outvars, bind(eqn, *operands), strict=True))
+            return bind(eqn, *map(read, eqn.invars))
 
         self._run(env, CARRY, lambda group: [known[out] for out in outs(group)], operation)
         left_sides = [read(group.lhs) for group in self.groups]

@@ -48,28 +48,31 @@ def _dot(how: Precision, lhs: Array, rhs: Array, out: DTypeLike) -> Array:
     return product.astype(out)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def multiply_all(how: Precision, lhs: Array, weights: tuple[Array, ...]) -> tuple[Array, ...]:
     """lhs [T, B, K] times each weight [K, N], as one product."""
     merged = multiply(how, lhs, beside(weights))
     return pieces(merged, [weight.shape[1] for weight in weights])
 
 
-def _multiply_all_forward(how, lhs, weights):
-    return multiply_all(how, lhs, weights), (lhs, weights)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def with_one_gradient(
+    how: Precision, lhs: Array, weights: tuple[Array, ...]
+) -> tuple[Array, ...]:
+    """`multiply_all`, whose gradients are one product each as well."""
+    return multiply_all(how, lhs, weights)
 
 
-def _multiply_all_backward(how, saved, cotangents):
+def _back(how, saved, cotangents):
     lhs, weights = saved
     cotangent = beside(cotangents)
     d_lhs = multiply(how._replace(out=lhs.dtype), cotangent, beside(weights).T)
-    d_weight = weight_gradient(how, lhs, cotangent)
-    widths = [weight.shape[1] for weight in weights]
-    d_weights = pieces(d_weight.astype(weights[0].dtype), widths)
-    return d_lhs, d_weights
+    d_weights = weight_gradient(how, lhs, cotangent).astype(weights[0].dtype)
+    return d_lhs, pieces(d_weights, [weight.shape[1] for weight in weights])
 
 
-multiply_all.defvjp(_multiply_all_forward, _multiply_all_backward)
+with_one_gradient.defvjp(
+    lambda how, lhs, weights: (multiply_all(how, lhs, weights), (lhs, weights)), _back
+)
 
 
 def weight_gradient(how: Precision, lhs: Array, cotangent: Array) -> Array:

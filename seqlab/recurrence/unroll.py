@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from seqlab.cells import Cell
 from seqlab.recurrence.arguments import check_step, checked, in_time
 from seqlab.recurrence.compiled import Program
+from seqlab.recurrence.linear import with_transpose
 from seqlab.recurrence.parts import Parts
 from seqlab.recurrence.plain import scan
 from seqlab.recurrence.split import CannotSplit, split
@@ -94,8 +95,7 @@ def _over_time(
         warnings.warn(f"{name} runs as a plain scan: {reason}.", stacklevel=4)
         return scan(step, params, carry, inputs, reverse)
     program = Program(Parts(parts, product_dtype), reverse, recompute)
-    run = jax.custom_vjp(program.forward)
-    run.defvjp(program.forward_and_save, program.backward)
+    run = with_transpose(program.forward, program.forward_and_save, program.backward)
     flat = [*consts, *jax.tree.leaves(params)], jax.tree.leaves(carry), jax.tree.leaves(inputs)
     carry, ys = run(*flat)
     return (

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from seqlab.launch import local
+from seqlab.launch.environment import TABLE
 
 REPORT = """
 import json, os, pathlib, sys
@@ -55,7 +56,8 @@ def test_workers_start_apart_and_know_their_launcher(tmp_path):
         assert [r["start"] for r in found] == [n / workers for n in range(workers)]
         assert {r["flag"] for r in found} == {"--start"}
         assert {r["launcher"] for r in found} == {str(os.getpid())}
-        assert {r["tunables"] for r in found} == {local.ENVIRONMENT["GLIBC_TUNABLES"]}
+        tunables = {row.value for row in TABLE if row.name == "GLIBC_TUNABLES"}
+        assert {r["tunables"] for r in found} == tunables
 
 
 def test_what_the_user_has_set_is_left_alone(tmp_path, monkeypatch):
@@ -65,6 +67,7 @@ def test_what_the_user_has_set_is_left_alone(tmp_path, monkeypatch):
 
 
 def test_workers_are_as_many_as_there_are_devices_that_jax_can_use(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert local.default_workers() == len(os.sched_getaffinity(0))
     monkeypatch.delenv("JAX_PLATFORMS")
