@@ -30,11 +30,12 @@ def checked(
         if hidden_dim is not None:
             _check_params(cell, params, input_dim, hidden_dim)
         if carry is None:
-            return _initial_carry(cell, params, batch_size, hidden_dim)
-        if hidden_dim is not None:
+            carry = _initial_carry(cell, params, batch_size, hidden_dim)
+        elif hidden_dim is not None:
             _check_carry(cell, carry, batch_size, hidden_dim)
     elif carry is None:
         raise ValueError("carry is None: a bare step function has no initial carry, pass one")
+    _check_step(cell.step if isinstance(cell, Cell) else cell, params, carry, xs)
     return carry
 
 
@@ -61,13 +62,11 @@ def in_time(
     return masked_step, (xs.swapaxes(0, 1), real.swapaxes(0, 1))
 
 
-def check_step(step: Callable, params: Any, carry: Any, inputs: Any) -> None:
-    """Raise ValueError unless a step returns a carry like the one it takes.
-
-    `inputs` are those of all times. The message names the leaf that differs.
-    """
-    first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), inputs)
-    after, _ = jax.eval_shape(step, params, carry, first)
+def _check_step(step: Callable, params: Any, carry: Any, xs: Array) -> None:
+    """The carry that a step returns is like the one it takes."""
+    batch_size, _, input_dim = xs.shape
+    x = jax.ShapeDtypeStruct((batch_size, input_dim), xs.dtype)
+    after, _ = jax.eval_shape(step, params, carry, x)
     if jax.tree.structure(after) != jax.tree.structure(carry):
         raise ValueError(
             f"the step takes a carry {jax.tree.structure(carry)} "

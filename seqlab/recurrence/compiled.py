@@ -107,13 +107,22 @@ def trace_backward(parts: Parts) -> Backward:
 
 
 def trace_meetings(parts: Parts) -> Step:
-    """Which values of a step `Parts.meetings` uses, as a tree of bools."""
+    """Which values of a step the gradient of `Parts.meetings` uses, as a tree of bools."""
     split = parts.split
     step = Step(_shapes(split.carry), _shapes(split.from_inputs), _shapes(parts.known))
-    from_params = _shapes(split.from_params)
-    closed = jax.make_jaxpr(parts.meetings)(from_params, from_params, step)
+    d_borders = [shape for variables in parts.borders for shape in _shapes(variables)]
+    arguments = _shapes(split.from_params), step, d_borders
+
+    def gradient(from_params, step, d_borders):
+        def own(values):
+            return parts.meetings(values, from_params, step)
+
+        _, pull, left_sides = jax.vjp(own, from_params, has_aux=True)
+        return pull(d_borders), left_sides
+
+    closed = jax.make_jaxpr(gradient)(*arguments)
     _, used = dce_jaxpr(closed.jaxpr, [True] * len(closed.out_avals))
-    return jax.tree.unflatten(jax.tree.structure((from_params, from_params, step)), used)[2]
+    return jax.tree.unflatten(jax.tree.structure(arguments), used)[1]
 
 
 class Saved(NamedTuple):
@@ -147,11 +156,12 @@ class Program:
         if recompute:
             needed = Step([True] * len(split.carry), *jax.tree.map(lambda _: False, needed[1:]))
         self.needed = needed
-        # A carry that is also an output is kept once: h_{t-1} is the y of the step before.
-        self.as_output = [
-            split.outputs.index(atom) if atom in split.outputs else None
-            for atom in split.carry_out
-        ]
+        # What is also an output is kept once; of a carry, h_{t-1} is the y of the step before.
+        self.as_output = Step(
+            carry=[_position(atom, split.outputs) for atom in split.carry_out],
+            inputs=[None] * len(split.from_inputs),
+            known=[_position(var, split.outputs) for var in parts.known],
+        )
 
     def forward(self, params: Values, carry: Values, inputs: Values) -> tuple[Values, Values]:
         """The last carry, and the outputs."""
@@ -170,21 +180,22 @@ class Program:
         """As `forward`; and what the way back is going to read."""
         from_params = self.parts.from_params(params)
         weights = self.parts.weights(from_params)
-        needed = self.needed
-        keep_carry = [
-            is_needed and output is None
-            for is_needed, output in zip(needed.carry, self.as_output, strict=True)
-        ]
+        keep = Step(
+            *(
+                [is_needed and output is None for is_needed, output in zip(*part, strict=True)]
+                for part in zip(self.needed, self.as_output, strict=True)
+            )
+        )
 
         def body(carry, inputs):
             new_carry, outputs, known = self.parts.forward(from_params, weights, carry, inputs)
-            return new_carry, (outputs, _only(carry, keep_carry), _only(known, needed.known))
+            return new_carry, (outputs, _only(carry, keep.carry), _only(known, keep.known))
 
         stacks = self.parts.from_inputs(from_params, inputs)
         last, (outputs, carries, known) = self._scan(
             body, carry, stacks, self.reverse, length=len(inputs[0])
         )
-        step = Step(carries, _only(stacks, needed.inputs), known)
+        step = Step(carries, _only(stacks, keep.inputs), known)
         return (last, outputs), Saved(params, inputs, carry, outputs, step)
 
     def backward(
@@ -197,7 +208,7 @@ class Program:
         stacks, pull_inputs = jax.vjp(from_inputs, from_params, saved.inputs)
         weights = parts.weights(from_params)
         transposed = [weight.T for weight in weights]
-        steps = saved.step._replace(carry=self._carries(saved))
+        steps = self._steps(saved)
         if self.recompute:
             over_time = jax.vmap(functools.partial(parts.forward, from_params, weights))
             steps = Step(steps.carry, stacks, over_time(steps.carry, stacks)[2])
@@ -217,6 +228,8 @@ class Program:
         )
 
         def meetings(own):
+            if not jax.tree.leaves(steps):  # a step that meets no params
+                return [], []
             return jax.vmap(lambda step: parts.meetings(own, from_params, parts.filled(step)))(steps)
 
         _, pull_meetings, left_sides = jax.vjp(meetings, from_params, has_aux=True)
@@ -239,22 +252,28 @@ class Program:
                 gradients[product.rhs] = d_rhs if known is None else known + d_rhs
         return [gradients.get(var) for var in self.parts.split.from_params]
 
-    def _carries(self, saved: Saved) -> list[Array | None]:
-        """The carry before each step; those that the outputs hold are one step off there."""
-        kept = iter(value for value in saved.step.carry if value is not None)
-        carries = []
-        for is_needed, output, first in zip(
-            self.needed.carry, self.as_output, saved.first_carry, strict=True
-        ):
-            if not is_needed:
-                carries.append(None)
-            elif output is None:
-                carries.append(next(kept))
-            elif self.reverse:
-                carries.append(jnp.concatenate([saved.outputs[output][1:], first[None]]))
-            else:
-                carries.append(jnp.concatenate([first[None], saved.outputs[output][:-1]]))
-        return carries
+    def _steps(self, saved: Saved) -> Step:
+        """What is needed of all steps; a carry that the outputs hold is one step off there."""
+
+        def before(first: Array, after: Array) -> Array:
+            if self.reverse:
+                return jnp.concatenate([after[1:], first[None]])
+            return jnp.concatenate([first[None], after[:-1]])
+
+        carry = [
+            before(first, saved.outputs[output]) if is_needed and output is not None else kept
+            for is_needed, output, first, kept in zip(
+                self.needed.carry, self.as_output.carry, saved.first_carry, saved.step.carry,
+                strict=True,
+            )
+        ]  # fmt: skip
+        known = [
+            saved.outputs[output] if is_needed and output is not None else kept
+            for is_needed, output, kept in zip(
+                self.needed.known, self.as_output.known, saved.step.known, strict=True
+            )
+        ]
+        return Step(carry, saved.step.inputs, known)
 
     def _scan(self, body, carry, stacks, reverse: bool, length: int) -> tuple[Any, Any]:
         unroll = platform.current().unroll
@@ -263,6 +282,10 @@ class Program:
 
 def _shapes(variables: list) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in variables]
+
+
+def _position(atom: Any, atoms: list) -> int | None:
+    return atoms.index(atom) if atom in atoms else None
 
 
 def _only(values: Values, wanted: list[bool]) -> list[Array | None]:

@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from seqlab.cells import Cell
-from seqlab.recurrence.arguments import check_step, checked, in_time
+from seqlab.recurrence.arguments import checked, in_time
 
 
 def plain_unroll(
@@ -40,7 +40,6 @@ def plain_unroll(
     """
     carry = checked(cell, params, carry, xs, lengths)
     step, inputs = in_time(cell, xs, lengths)
-    check_step(step, params, carry, inputs)
     carry, ys = scan(step, params, carry, inputs, reverse)
     return carry, jax.tree.map(lambda y: y.swapaxes(0, 1), ys)
 

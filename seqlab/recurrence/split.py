@@ -23,6 +23,8 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 
+from seqlab.recurrence import platform
+
 CONSTANT, PARAMS, INPUT, CARRY = range(4)  # an operation is of the highest kind of its operands
 
 CALLS = ("jit", "pjit", "closed_call")  # a function called by name: read as if written out
@@ -156,11 +158,17 @@ class _Sum(NamedTuple):
     terms: list[tuple[int, Any]]
 
     def value(self) -> Any:
-        terms = sorted(self.terms, key=lambda term: term[0])  # stable: params, input, carry
-        early = [value for kind, value in terms if kind < CARRY]
-        late = [value for kind, value in terms if kind == CARRY]
-        total = functools.reduce(lax.add, late)
-        return lax.add(total, functools.reduce(lax.add, early)) if early else total
+        """What does not wait for the carry is added up first, outside the loop."""
+
+        def total(*kinds: int) -> list[Any]:
+            chosen = [value for kind, value in self.terms if kind in kinds]
+            return [functools.reduce(lax.add, chosen)] if chosen else []
+
+        if platform.current().inputs_apart:
+            early = [*total(INPUT), *total(CONSTANT, PARAMS)]
+        else:
+            early = total(CONSTANT, PARAMS, INPUT)
+        return functools.reduce(lax.add, [*total(CARRY), *early])
 
 
 def _regroup(closed: ClosedJaxpr, in_kinds: list[int], values: tuple) -> list[Any]:
@@ -192,8 +200,7 @@ def _regroup(closed: ClosedJaxpr, in_kinds: list[int], values: tuple) -> list[An
     for eqn in jaxpr.eqns:
         out_kind = max(map(kind, eqn.invars), default=CONSTANT)
         kinds.update(dict.fromkeys(eqn.outvars, out_kind))
-        same_shape = len({getattr(atom.aval, "shape", ()) for atom in eqn.invars}) == 1
-        if eqn.primitive.name == "add" and out_kind == CARRY and same_shape:
+        if eqn.primitive is lax.add_p and out_kind == CARRY:
             env[eqn.outvars[0]] = _Sum([term for atom in eqn.invars for term in terms(atom)])
         else:
             operands = [read(atom) for atom in eqn.invars]

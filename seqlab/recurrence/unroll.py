@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from seqlab.cells import Cell
-from seqlab.recurrence.arguments import check_step, checked, in_time
+from seqlab.recurrence.arguments import checked, in_time
 from seqlab.recurrence.compiled import Program
 from seqlab.recurrence.linear import with_transpose
 from seqlab.recurrence.parts import Parts
@@ -65,11 +65,12 @@ def unroll(
         raise ValueError(f"save must be one of {', '.join(SAVE)}, got {save!r}")
     carry = checked(cell, params, carry, xs, lengths)
     step, inputs = in_time(cell, xs, lengths)
-    check_step(step, params, carry, inputs)
     run = functools.partial(
         _over_time, step, reverse=reverse, recompute=save == "carries", product_dtype=product_dtype
     )
-    if save == "segments":
+    if xs.shape[1] == 0:
+        carry, ys = scan(step, params, carry, inputs, reverse)
+    elif save == "segments":
         carry, ys = _by_segments(run, params, carry, inputs, reverse)
     else:
         carry, ys = run(params, carry, inputs)
