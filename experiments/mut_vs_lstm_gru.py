@@ -44,6 +44,8 @@ from seqlab.tables import Column, Table
 from seqlab.train import TrainConfig
 from seqlab.trial import BUDGETS, as_dict, flatten, get, replace
 
+ALONE = False
+
 ARCHITECTURES = {
     "rnn": "Tanh",
     "lstm_jzs": "LSTM",

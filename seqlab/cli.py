@@ -125,6 +125,11 @@ def _parser() -> argparse.ArgumentParser:
         if name == "work":
             sub.add_argument("--start", type=float, default=0.0, help="where in the list to begin")
 
+    explain = add("explain", _explain, "what of a cell runs in the loop over time")
+    explain.add_argument("cell", metavar="CELL")
+    for name, default in (("batch", 20), ("time", 35), ("input", 128), ("hidden", 128)):
+        explain.add_argument(f"--{name}", type=_positive, default=default, metavar="N")
+
     data = add("data", _data, "the data sets that are made from files")
     data.add_argument(
         "action", choices=("list", "prepare", "verify"), metavar="list|prepare|verify"
@@ -170,6 +175,9 @@ def _run(options: argparse.Namespace) -> int:
 
     plan = _plan(options, options.budget, results.named_root(options.results_dir))
     _check(plan)
+    num_workers = options.workers or local.default_workers()
+    if plan.experiment.ALONE:
+        num_workers = _alone(options)
     results.writable_root(options.results_dir, options.experiment)
     if options.retry_failed:
         for t, result in plan.known().values():
@@ -181,13 +189,21 @@ def _run(options: argparse.Namespace) -> int:
     command += [f"--set={value}" for value in options.set]
     with progress.GridProgress(plan) as shown:
         if shown.watch():
-            local.run(command, options.workers or local.default_workers(), shown.watch)
+            local.run(command, num_workers, shown.watch)
     rows = [result for _, result in plan.known().values() if result]
     _print(_with_origin(plan.experiment.table(rows), rows), options.format)
     missing = len(plan.known()) - len(rows)
     if missing:
         print(f"{missing} trials have no result: their workers died", file=sys.stderr)
     return int(missing > 0 or any(row["status"] in (results.FAILED, results.OOM) for row in rows))
+
+
+def _alone(options: argparse.Namespace) -> int:
+    """One worker, with all cores: it measures time."""
+    if options.workers not in (None, 1):
+        raise InputError(f"{options.experiment} measures time: one trial runs at a time")
+    os.environ.setdefault("NPROC", str(len(os.sched_getaffinity(0))))
+    return 1
 
 
 def _work(options: argparse.Namespace) -> int:
@@ -262,6 +278,20 @@ def _print(table: Any, format: str) -> None:
             console.print(part)
     else:
         print(tables.render(table, format))
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from seqlab.cells import CELLS
+    from seqlab.recurrence.explain import explain
+
+    if options.cell not in CELLS:
+        raise InputError(f"no cell {options.cell!r}.{nearest(options.cell, CELLS)}")
+    cell = CELLS[options.cell]
+    try:
+        print(explain(cell, options.batch, options.time, options.input, options.hidden))
+    except ValueError as error:  # a cell says of D and H that they do not fit
+        raise InputError(str(error)) from error
+    return 0
 
 
 def _data(options: argparse.Namespace) -> int:

@@ -27,6 +27,8 @@ class Experiment(Protocol):
     """Raise InputError where a trial cannot be run, in a moment and before any work starts."""
     follow_up: Callable[[list[Any], dict[str, dict[str, Any]]], list[Any]]
     """The trials that the results so far (by identity) call for: seeds of the best setting."""
+    ALONE: bool
+    """Whether a trial is to have the machine to itself, because it measures time."""
 
 
 @dataclasses.dataclass

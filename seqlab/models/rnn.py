@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from seqlab.cells import Cell
-from seqlab.recurrence import unroll
+from seqlab.recurrence import plain_unroll, unroll
 
 
 def dropout(key: Array, rate: Array | float, x: Array) -> Array:
@@ -51,7 +51,8 @@ class RNN(nn.Module):
         params = self.param("cell", self.cell.init, xs.shape[-1], self.units)
         if carry is None:
             carry = self.initial_carry(len(xs))
-        return unroll(self.cell, params, carry, xs, lengths=lengths, reverse=self.reverse)
+        run = plain_unroll if self.is_initializing() else unroll  # init asks for shapes alone
+        return run(self.cell, params, carry, xs, lengths=lengths, reverse=self.reverse)
 
 
 class Bidirectional(nn.Module):

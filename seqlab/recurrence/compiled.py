@@ -187,14 +187,33 @@ class Program:
             )
         )
 
-        def body(carry, inputs):
-            new_carry, outputs, known = self.parts.forward(from_params, weights, carry, inputs)
-            return new_carry, (outputs, _only(carry, keep.carry), _only(known, keep.known))
-
         stacks = self.parts.from_inputs(from_params, inputs)
-        last, (outputs, carries, known) = self._scan(
-            body, carry, stacks, self.reverse, length=len(inputs[0])
+        written, places = _places(stacks, keep, self.parts.known)
+
+        def body(state, values):
+            carry, written = state
+            inputs, t = values
+            read = [lax.dynamic_index_in_dim(stack, t, keepdims=False) for stack in written]
+            inputs = _put(inputs, places.values(), read)
+            new_carry, outputs, known = self.parts.forward(from_params, weights, carry, inputs)
+            written = [
+                lax.dynamic_update_index_in_dim(stack, known[k], t, axis=0)
+                for stack, k in zip(written, places, strict=True)
+            ]
+            rest = [value for k, value in enumerate(_only(known, keep.known)) if k not in places]
+            return (new_carry, written), (outputs, _only(carry, keep.carry), rest)
+
+        length = len(inputs[0])
+        (last, written), (outputs, carries, rest) = self._scan(
+            body,
+            (carry, written),
+            (_put(stacks, places.values(), [None] * len(places)), jnp.arange(length)),
+            self.reverse,
+            length,
         )
+        rest = iter(rest)
+        known = [None if k in places else next(rest) for k in range(len(keep.known))]
+        known = _put(known, places, written)
         step = Step(carries, _only(stacks, keep.inputs), known)
         return (last, outputs), Saved(params, inputs, carry, outputs, step)
 
@@ -203,6 +222,8 @@ class Program:
     ) -> tuple[Values, Values, Values]:
         """The cotangents of params, of the first carry and of the inputs."""
         parts, split = self.parts, self.parts.split
+        if self.recompute:  # not before the cotangents are there, and not as part of the way there
+            saved, cotangents = lax.optimization_barrier((saved, cotangents))
         from_params, pull_params = jax.vjp(parts.from_params, saved.params)
         from_inputs = functools.partial(parts.from_inputs, multiply_all=with_one_gradient)
         stacks, pull_inputs = jax.vjp(from_inputs, from_params, saved.inputs)
@@ -230,7 +251,9 @@ class Program:
         def meetings(own):
             if not jax.tree.leaves(steps):  # a step that meets no params
                 return [], []
-            return jax.vmap(lambda step: parts.meetings(own, from_params, parts.filled(step)))(steps)
+            return jax.vmap(lambda step: parts.meetings(own, from_params, parts.filled(step)))(
+                steps
+            )
 
         _, pull_meetings, left_sides = jax.vjp(meetings, from_params, has_aux=True)
         (d_from_params,) = pull_meetings(d_borders)
@@ -282,6 +305,28 @@ class Program:
 
 def _shapes(variables: list) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in variables]
+
+
+def _places(stacks: Values, keep: Step, known: list[Var]) -> tuple[Values, dict[int, int]]:
+    """Stacks that the loop reads for the last time and may write what it keeps into, and for each
+    known value that has a place there the position of that stack among the inputs."""
+    free = [n for n, is_kept in enumerate(keep.inputs) if not is_kept]
+    places: dict[int, int] = {}
+    for k, is_kept in enumerate(keep.known):
+        like = known[k].aval
+        fits = [
+            n for n in free if (stacks[n].shape[1:], stacks[n].dtype) == (like.shape, like.dtype)
+        ]
+        if is_kept and fits:
+            places[k] = fits[0]
+            free.remove(fits[0])
+    return [stacks[n] for n in places.values()], places
+
+
+def _put(values: list, positions: Any, others: list) -> list:
+    """`values` with others at some positions."""
+    replaced = dict(zip(positions, others, strict=True))
+    return [replaced.get(n, value) for n, value in enumerate(values)]
 
 
 def _position(atom: Any, atoms: list) -> int | None:

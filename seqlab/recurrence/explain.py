@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.extend.core import JaxprEqn, Literal, Var
 
 from seqlab.cells import Cell
-from seqlab.recurrence.parts import outs, widths
+from seqlab.recurrence.parts import widths
 from seqlab.recurrence.plain import plain_unroll
 from seqlab.recurrence.program import loops
 from seqlab.recurrence.split import CARRY, INPUT, PARAMS, CannotSplit, Group, Split, split
@@ -65,9 +65,7 @@ def _inputs(parts: Split, name: Callable, rows: int) -> list[str]:
 
 
 def _loop(parts: Split, name: Callable) -> list[str]:
-    products = [
-        _product(group, name, group.lhs.aval.shape[0]) for group in parts.groups_of(CARRY)
-    ]
+    products = [_product(group, name, group.lhs.aval.shape[0]) for group in parts.groups_of(CARRY)]
     return [*products, *_operations(_others(parts, CARRY))]
 
 

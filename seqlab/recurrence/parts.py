@@ -66,9 +66,7 @@ class Parts:
             for eqn in split.equations[CARRY]
             if eqn.outvars[0] in split.groups or eqn.primitive.name in SLOPES
         ]
-        self.borders = [
-            [var for var in eqn.outvars if is_float(var)] for eqn in split.borders()
-        ]
+        self.borders = [[var for var in eqn.outvars if is_float(var)] for eqn in split.borders()]
         self.float_inputs = [is_float(var) for var in split.from_inputs]
 
     def from_params(self, params: Values) -> Values:
@@ -134,7 +132,9 @@ class Parts:
             ]
             env = self._in_loop(from_params, carry, inputs)
             read = reader(env)
-            border = dict(zip((var for eqn in self.borders for var in eqn), border_taps, strict=True))
+            border = dict(
+                zip((var for eqn in self.borders for var in eqn), border_taps, strict=True)
+            )
 
             def product(group: Group) -> Values:
                 n = self.groups.index(group)

@@ -44,9 +44,7 @@ def plain_unroll(
     return carry, jax.tree.map(lambda y: y.swapaxes(0, 1), ys)
 
 
-def scan(
-    step: Callable, params: Any, carry: Any, inputs: Any, reverse: bool
-) -> tuple[Any, Any]:
+def scan(step: Callable, params: Any, carry: Any, inputs: Any, reverse: bool) -> tuple[Any, Any]:
     """A step over inputs [T, B, ...], as it is written."""
     return jax.lax.scan(
         lambda carry, inputs: step(params, carry, inputs), carry, inputs, reverse=reverse

@@ -57,9 +57,7 @@ def multiply_all(how: Precision, lhs: Array, weights: tuple[Array, ...]) -> tupl
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def with_one_gradient(
-    how: Precision, lhs: Array, weights: tuple[Array, ...]
-) -> tuple[Array, ...]:
+def with_one_gradient(how: Precision, lhs: Array, weights: tuple[Array, ...]) -> tuple[Array, ...]:
     """`multiply_all`, whose gradients are one product each as well."""
     return multiply_all(how, lhs, weights)
 
