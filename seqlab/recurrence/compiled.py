@@ -18,13 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Var, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Var, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array
 
 from seqlab.recurrence import platform
 from seqlab.recurrence.parts import Cotangents, Parts, Step, Values, is_float, widths
 from seqlab.recurrence.products import pieces, weight_gradient, with_one_gradient
+from seqlab.recurrence.split import CARRY, Split
 
 
 class Source(NamedTuple):
@@ -89,7 +90,7 @@ def trace_backward(parts: Parts) -> Backward:
             start += piece.aval.shape[-1]
 
     def source(atom) -> Source:
-        if atom in columns:
+        if isinstance(atom, Var) and atom in columns:
             return columns[atom]
         if atom not in stacked:
             stacked.append(atom)
@@ -188,7 +189,8 @@ class Program:
         )
 
         stacks = self.parts.from_inputs(from_params, inputs)
-        written, places = _places(stacks, keep, self.parts.known)
+        places = _places(self.parts.split, keep, self.parts.known)
+        written = [stacks[position] for position in places.values()]
 
         def body(state, values):
             carry, written = state
@@ -307,20 +309,30 @@ def _shapes(variables: list) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in variables]
 
 
-def _places(stacks: Values, keep: Step, known: list[Var]) -> tuple[Values, dict[int, int]]:
-    """Stacks that the loop reads for the last time and may write what it keeps into, and for each
-    known value that has a place there the position of that stack among the inputs."""
-    free = [n for n, is_kept in enumerate(keep.inputs) if not is_kept]
-    places: dict[int, int] = {}
-    for k, is_kept in enumerate(keep.known):
-        like = known[k].aval
-        fits = [
-            n for n in free if (stacks[n].shape[1:], stacks[n].dtype) == (like.shape, like.dtype)
-        ]
-        if is_kept and fits:
-            places[k] = fits[0]
-            free.remove(fits[0])
-    return [stacks[n] for n in places.values()], places
+def _places(split: Split, keep: Step, known: list[Var]) -> dict[int, int]:
+    """Where the loop may write what it keeps: over an input that it has just read for the last time.
+
+    Only where nothing but that result comes of the input, as σ(h @ w + x) of x. Elsewhere XLA would
+    have to copy all steps of the input in every step.
+
+    Returns:
+        For each known value that has a place, the position of the input.
+    """
+    uses: dict[Any, list[JaxprEqn | None]] = {}
+    read = [(atom, eqn) for eqn in split.equations[CARRY] for atom in eqn.invars]
+    for atom, eqn in [*read, *((atom, None) for atom in (*split.carry_out, *split.outputs))]:
+        if isinstance(atom, Var):
+            uses.setdefault(atom, []).append(eqn)
+    places = {}
+    for position, var in enumerate(split.from_inputs):
+        result: Any = var
+        while result not in known and len(uses.get(result, ())) == 1 and uses[result][0]:
+            result = uses[result][0].outvars[0]
+        k = _position(result, known)
+        fits = (result.aval.shape, result.aval.dtype) == (var.aval.shape, var.aval.dtype)
+        if k is not None and fits and keep.known[k] and not keep.inputs[position]:
+            places[k] = position
+    return places
 
 
 def _put(values: list, positions: Any, others: list) -> list:

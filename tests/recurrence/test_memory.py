@@ -1,5 +1,7 @@
 """What each way of saving keeps, and what the compiler says a program needs at its peak."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -86,3 +88,23 @@ def test_with_segments_the_peak_holds_the_arguments_and_results_of_all_steps_and
     # xs and their cotangent, ys or their cotangent; the rest is of one segment of √T steps.
     of_segments = 20 * (KEPT[name] + x + 8)
     assert peaks[1] - peaks[0] <= 1200 * (2 * x + 1.5) + of_segments
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_no_step_copies_what_is_kept_of_all_steps(name):
+    time, cell, size = 7, CELLS[name], 11
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), size, size))
+    carry = jax.eval_shape(lambda: cell.initial_carry(5, size))
+    xs = jax.ShapeDtypeStruct((5, time, size), jnp.float32)
+
+    def value(*arguments):
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(unroll(cell, *arguments)))
+
+    gradient = jax.jit(jax.grad(value, argnums=(0, 1, 2)))
+    text = gradient.lower(params, carry, xs).compile().as_text()
+    bodies = re.findall(r"body=%([\w.-]+)", text)
+    assert len(bodies) == 2
+    for body in bodies:
+        inside = re.search(rf"^%{re.escape(body)} .*?^\}}", text, re.DOTALL | re.MULTILINE)
+        assert inside is not None
+        assert re.findall(rf"= f32\[{time},5,\d+\]\S* copy\(.*", inside[0]) == []
