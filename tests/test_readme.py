@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from seqlab import cli
+from seqlab import cli, tables
+from seqlab.launch import environment
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -55,6 +56,18 @@ def test_the_table_on_the_first_screen_is_the_recorded_one():
             "" if row[key] is None else format(row[key], form) for key, form in formats.items()
         ]
         assert values == expected, name
+
+
+def test_the_explanation_is_what_the_command_prints(capsys):
+    assert cli.main(["explain", "mut3"]) == 0
+    (shown,) = re.findall(r"\$ python launch.py explain mut3\n(.*?)```", README, re.DOTALL)
+    # how many operations are left to the compiler of the machine at hand
+    printed = capsys.readouterr().out
+    assert shown.partition("\n\n")[0] == printed.partition("\n\n")[0]
+
+
+def test_the_table_of_the_environment_is_the_one_in_force():
+    assert tables.render(environment.table(), "markdown").strip() in README
 
 
 def test_cell_of_the_readme_appears_by_name_and_passes_the_property_tests(tmp_path):

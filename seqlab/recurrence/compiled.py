@@ -11,119 +11,20 @@ T·B rows:
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Var, jaxpr_as_fun
-from jax.interpreters.partial_eval import dce_jaxpr
+from jax.extend.core import JaxprEqn, Var
 from jaxtyping import Array
 
 from seqlab.recurrence import platform
-from seqlab.recurrence.parts import Cotangents, Parts, Step, Values, is_float, widths
+from seqlab.recurrence.backward import Source, trace_backward, trace_meetings
+from seqlab.recurrence.parts import Parts, Step, Values, is_float, widths
 from seqlab.recurrence.products import pieces, weight_gradient, with_one_gradient
-from seqlab.recurrence.split import CARRY, Split
-
-
-class Source(NamedTuple):
-    """Where the cotangent of a value is, when the backward loop is done.
-
-    Attributes:
-        stack: which of the stacks that the loop has written.
-        start, width: which columns of it; None for all.
-    """
-
-    stack: int
-    start: int | None = None
-    width: int | None = None
-
-
-class Backward(NamedTuple):
-    """One step backward without what it does not use.
-
-    Attributes:
-        call: (from_params, weights transposed, step, d_carry, d_outputs), flat, as used ->
-            d_carry, stacked values.
-        used: which of those, as a tree of bools.
-        sources: where each cotangent other than the carry's is found among the stacked values.
-    """
-
-    call: Callable
-    used: tuple
-    sources: Cotangents
-
-
-def trace_backward(parts: Parts) -> Backward:
-    """Trace one step backward and prune it."""
-    split = parts.split
-    step = Step(_shapes(split.carry), _shapes(split.from_inputs), _shapes(parts.known))
-    weights = [
-        jax.ShapeDtypeStruct((sum(widths(group)), group.lhs.aval.shape[1]),
-                             parts.product_dtype or group.lhs.aval.dtype)
-        for group in parts.groups
-    ]  # fmt: skip
-    arguments = (
-        _shapes(split.from_params), weights, step, _shapes(split.carry_out),
-        _shapes(split.outputs),
-    )  # fmt: skip
-    closed, shapes = jax.make_jaxpr(parts.backward, return_shape=True)(*arguments)
-    jaxpr, used = dce_jaxpr(closed.jaxpr, [True] * len(closed.out_avals))
-    used = jax.tree.unflatten(jax.tree.structure(arguments), used)
-
-    num_carry = len(split.carry)
-    made_of = {
-        eqn.outvars[0]: eqn.invars
-        for eqn in jaxpr.eqns
-        if eqn.primitive.name == "concatenate"
-        and eqn.params["dimension"] == eqn.outvars[0].aval.ndim - 1
-    }
-    atoms = jax.tree.unflatten(jax.tree.structure(shapes), jaxpr.outvars)
-    stacked: list[Any] = list(dict.fromkeys(atoms.groups))  # merged: pieces of them are found below
-    columns = {}
-    for n, atom in enumerate(stacked):
-        start = 0
-        for piece in made_of.get(atom, ()):
-            columns.setdefault(piece, Source(n, start, piece.aval.shape[-1]))
-            start += piece.aval.shape[-1]
-
-    def source(atom) -> Source:
-        if isinstance(atom, Var) and atom in columns:
-            return columns[atom]
-        if atom not in stacked:
-            stacked.append(atom)
-        return Source(stacked.index(atom))
-
-    sources = Cotangents([], *[[source(atom) for atom in part] for part in atoms[1:]])
-    pruned = jaxpr.replace(outvars=[*jaxpr.outvars[:num_carry], *stacked])
-    function = jaxpr_as_fun(ClosedJaxpr(pruned, closed.consts))
-
-    def call(*flat: Array) -> tuple[Values, Values]:
-        results = function(*flat)
-        return results[:num_carry], results[num_carry:]
-
-    return Backward(call, used, sources)
-
-
-def trace_meetings(parts: Parts) -> Step:
-    """Which values of a step the gradient of `Parts.meetings` uses, as a tree of bools."""
-    split = parts.split
-    step = Step(_shapes(split.carry), _shapes(split.from_inputs), _shapes(parts.known))
-    d_borders = [shape for variables in parts.borders for shape in _shapes(variables)]
-    arguments = _shapes(split.from_params), step, d_borders
-
-    def gradient(from_params, step, d_borders):
-        def own(values):
-            return parts.meetings(values, from_params, step)
-
-        _, pull, left_sides = jax.vjp(own, from_params, has_aux=True)
-        return pull(d_borders), left_sides
-
-    closed = jax.make_jaxpr(gradient)(*arguments)
-    _, used = dce_jaxpr(closed.jaxpr, [True] * len(closed.out_avals))
-    return jax.tree.unflatten(jax.tree.structure(arguments), used)[1]
+from seqlab.recurrence.split import CARRY, Split, shape_of
 
 
 class Saved(NamedTuple):
@@ -181,13 +82,12 @@ class Program:
         """As `forward`; and what the way back is going to read."""
         from_params = self.parts.from_params(params)
         weights = self.parts.weights(from_params)
-        keep = Step(
-            *(
-                [is_needed and output is None for is_needed, output in zip(*part, strict=True)]
-                for part in zip(self.needed, self.as_output, strict=True)
-            )
+        keep = jax.tree.map(
+            lambda is_needed, output: is_needed and output is None,
+            self.needed,
+            self.as_output,
+            is_leaf=lambda leaf: leaf is None,
         )
-
         stacks = self.parts.from_inputs(from_params, inputs)
         places = _places(self.parts.split, keep, self.parts.known)
         written = [stacks[position] for position in places.values()]
@@ -272,7 +172,9 @@ class Program:
             d_merged = weight_gradient(self.parts.how(group), lhs, d_result)
             d_weights = pieces(d_merged, widths(group))
             for product, d_rhs in zip(group.products, d_weights, strict=True):
-                d_rhs = (d_rhs.T if product.transposed else d_rhs).astype(product.rhs.aval.dtype)
+                d_rhs = (d_rhs.T if product.transposed else d_rhs).astype(
+                    shape_of(product.rhs).dtype
+                )
                 known = gradients.get(product.rhs)
                 gradients[product.rhs] = d_rhs if known is None else known + d_rhs
         return [gradients.get(var) for var in self.parts.split.from_params]
@@ -305,12 +207,8 @@ class Program:
         return lax.scan(body, carry, stacks, reverse=reverse, length=length, unroll=unroll)
 
 
-def _shapes(variables: list) -> list[jax.ShapeDtypeStruct]:
-    return [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in variables]
-
-
 def _places(split: Split, keep: Step, known: list[Var]) -> dict[int, int]:
-    """Where the loop may write what it keeps: over an input that it has just read for the last time.
+    """Where the loop may write what it keeps: over an input it has just read for the last time.
 
     Only where nothing but that result comes of the input, as σ(h @ w + x) of x. Elsewhere XLA would
     have to copy all steps of the input in every step.
@@ -325,11 +223,14 @@ def _places(split: Split, keep: Step, known: list[Var]) -> dict[int, int]:
             uses.setdefault(atom, []).append(eqn)
     places = {}
     for position, var in enumerate(split.from_inputs):
-        result: Any = var
-        while result not in known and len(uses.get(result, ())) == 1 and uses[result][0]:
-            result = uses[result][0].outvars[0]
+        result = var
+        while result not in known:
+            readers = uses.get(result, [])
+            if len(readers) != 1 or readers[0] is None:
+                break
+            result = readers[0].outvars[0]
         k = _position(result, known)
-        fits = (result.aval.shape, result.aval.dtype) == (var.aval.shape, var.aval.dtype)
+        fits = shape_of(result) == shape_of(var)
         if k is not None and fits and keep.known[k] and not keep.inputs[position]:
             places[k] = position
     return places
@@ -351,9 +252,9 @@ def _only(values: Values, wanted: list[bool]) -> list[Array | None]:
 
 def _found(stacks: Values, source: Source) -> Array:
     stack = stacks[source.stack]
-    if source.start is None:
+    if source.columns is None:
         return stack
-    return lax.slice_in_dim(stack, source.start, source.start + source.width, axis=-1)
+    return lax.slice_in_dim(stack, *source.columns, axis=-1)
 
 
 def _every(d_floats: Values, variables: list[Var], stacks: Values) -> list[Any]:

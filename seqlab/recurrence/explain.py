@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from jax.extend.core import JaxprEqn, Literal, Var
 
 from seqlab.cells import Cell
+from seqlab.recurrence import platform
 from seqlab.recurrence.parts import widths
 from seqlab.recurrence.plain import plain_unroll
 from seqlab.recurrence.program import loops
-from seqlab.recurrence.split import CARRY, INPUT, PARAMS, CannotSplit, Group, Split, split
+from seqlab.recurrence.split import CARRY, INPUT, PARAMS, CannotSplit, Group, Split, shape_of, split
 from seqlab.recurrence.unroll import unroll
 
 SIGNS = {"add": " + ", "sub": " − ", "mul": "⊙", "div": " / "}
@@ -60,27 +61,34 @@ def _once(parts: Split) -> list[str]:
 
 
 def _inputs(parts: Split, name: Callable, rows: int) -> list[str]:
-    products = [_product(group, name, rows) for group in parts.groups_of(INPUT)]
+    groups = parts.groups_of(INPUT)
+    if platform.current().inputs_apart:
+        groups = [
+            group._replace(products=(product,)) for group in groups for product in group.products
+        ]
+    products = [_product(group, name, rows) for group in groups]
     return [*products, *_operations(_others(parts, INPUT))]
 
 
 def _loop(parts: Split, name: Callable) -> list[str]:
-    products = [_product(group, name, group.lhs.aval.shape[0]) for group in parts.groups_of(CARRY)]
+    products = [
+        _product(group, name, shape_of(group.lhs).shape[0]) for group in parts.groups_of(CARRY)
+    ]
     return [*products, *_operations(_others(parts, CARRY))]
 
 
 def _gradients(parts: Split, rows: int) -> list[str]:
     num_products = len(parts.groups_of(INPUT)) + len(parts.groups_of(CARRY))
-    lines = [f"{num_products} products over T·B = {rows} rows: the gradients of all weights"]
+    plural = "s" * (num_products != 1)
+    lines = [f"{num_products} product{plural} over T·B = {rows} rows: the gradients of all weights"]
     return lines if num_products else []
 
 
 def _product(group: Group, name: Callable, rows: int) -> str:
-    weights = " ".join(
-        name(product.rhs) + ("ᵀ" if product.transposed else "") for product in group.products
-    )
-    shape = f"[{rows}, {group.lhs.aval.shape[1]}] @ [{group.lhs.aval.shape[1]}, "
-    return f"{name(group.lhs)} @ [{weights}]   {shape}{sum(widths(group))}]"
+    weights = [name(p.rhs) + ("ᵀ" if p.transposed else "") for p in group.products]
+    side_by_side = weights[0] if len(weights) == 1 else f"[{' '.join(weights)}]"
+    shape = f"[{rows}, {shape_of(group.lhs).shape[1]}] @ [{shape_of(group.lhs).shape[1]}, "
+    return f"{name(group.lhs)} @ {side_by_side}   {shape}{sum(widths(group))}]"
 
 
 def _others(parts: Split, kind: int) -> list[JaxprEqn]:
@@ -134,7 +142,7 @@ def _counts(
 
     def flops(kind: int) -> float:
         groups = parts.groups_of(kind)
-        return sum(2e-6 * batch_size * group.lhs.aval.shape[1] * sum(widths(group))
+        return sum(2e-6 * batch_size * shape_of(group.lhs).shape[1] * sum(widths(group))
                    for group in groups)  # fmt: skip
 
     recurrent, everything = flops(CARRY), flops(INPUT) + flops(CARRY)
@@ -146,9 +154,9 @@ def _counts(
             return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(run(cell, params, carry, xs)))
 
         gradient = jax.jit(jax.grad(value, argnums=(0, 1, 2)))
-        found = loops(gradient.lower(params, carry, xs).compile().as_text())
+        found = loops(gradient.lower(params, carry, xs).compile().as_text() or "")
         cells = [
-            f"{loop.ops} operations, {loop.dots} products, {flop:.1f} MFLOP"
+            f"{loop.ops} operations, {loop.dots} product{'s' * (loop.dots != 1)}, {flop:.1f} MFLOP"
             for loop, flop in zip(found, per_step[program], strict=True)
         ]
         lines.append(f"{program:<16}{cells[0]:<42}{cells[1]}")

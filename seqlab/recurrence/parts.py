@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,17 @@ from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from seqlab.recurrence.products import Precision, beside, multiply, multiply_all, pieces
-from seqlab.recurrence.split import CARRY, CONSTANT, INPUT, PARAMS, Group, Split, bind, reader
+from seqlab.recurrence.split import (
+    CARRY,
+    CONSTANT,
+    INPUT,
+    PARAMS,
+    Group,
+    Split,
+    bind,
+    reader,
+    shape_of,
+)
 
 # dy/dx as a function of y alone, so that x need not be kept.
 SLOPES: dict[str, Callable[[Array], Array]] = {
@@ -20,7 +30,7 @@ SLOPES: dict[str, Callable[[Array], Array]] = {
     "exp": lambda y: y,
 }
 
-Values = list[Array]
+Values: TypeAlias = list[Any]  # of arrays, or of what stands for them: shapes, flags, None
 
 
 class Step(NamedTuple):
@@ -108,7 +118,7 @@ class Parts:
 
         def product(group: Group) -> Values:
             weight = weights[self.groups.index(group)]
-            return pieces(multiply(self.how(group), read(group.lhs), weight), widths(group))
+            return list(pieces(multiply(self.how(group), read(group.lhs), weight), widths(group)))
 
         self._run(env, CARRY, product=product)
         return *self._returned(env), [env[var] for var in self.known]
@@ -159,7 +169,7 @@ class Parts:
 
         float_inputs = [v for v, f in zip(step.inputs, self.float_inputs, strict=True) if f]
         group_taps = [merged_zeros(group) for group in self.groups]
-        border_taps = [jnp.zeros(v.aval.shape, v.aval.dtype) for eqn in self.borders for v in eqn]
+        border_taps = [zeros(var) for variables in self.borders for var in variables]
         _, pull = jax.vjp(replay, step.carry, float_inputs, group_taps, border_taps)
         return Cotangents(*pull((d_carry, d_outputs)))
 
@@ -194,7 +204,7 @@ class Parts:
         return Step(
             *(
                 [
-                    jnp.zeros(var.aval.shape, var.aval.dtype) if value is None else value
+                    zeros(var) if value is None else value
                     for var, value in zip(part, values, strict=True)
                 ]
                 for part, values in zip(variables, step, strict=True)
@@ -202,7 +212,7 @@ class Parts:
         )
 
     def how(self, group: Group) -> Precision:
-        return Precision(self.product_dtype, group.precision, outs(group)[0].aval.dtype)
+        return Precision(self.product_dtype, group.precision, shape_of(outs(group)[0]).dtype)
 
     def _environment(self, *assigned: tuple[list[Var], Values]) -> dict[Var, Any]:
         env: dict[Var, Any] = {}
@@ -254,12 +264,17 @@ def right_sides(group: Group, read: Callable) -> list[Array]:
 
 
 def merged_zeros(group: Group) -> Array:
-    rows = outs(group)[0].aval.shape[0]
-    return jnp.zeros((rows, sum(widths(group))), outs(group)[0].aval.dtype)
+    result = shape_of(outs(group)[0])
+    return jnp.zeros((result.shape[0], sum(widths(group))), result.dtype)
+
+
+def zeros(var: Var) -> Array:
+    shape = shape_of(var)
+    return jnp.zeros(shape.shape, shape.dtype)
 
 
 def is_float(var: Var) -> bool:
-    return jnp.issubdtype(var.aval.dtype, jnp.floating)
+    return jnp.issubdtype(shape_of(var).dtype, jnp.floating)
 
 
 # Identities for the replay. What they return is known; only their derivatives matter.

@@ -134,6 +134,11 @@ def bind(eqn: JaxprEqn, *operands: Any) -> list[Any]:
     return jaxpr_as_fun(ClosedJaxpr(alone, ()))(*values.values())
 
 
+def shape_of(atom: Var | Literal) -> jax.ShapeDtypeStruct:
+    aval: Any = atom.aval
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
+
+
 def reader(env: dict[Var, Any]) -> Callable[[Var | Literal], Any]:
     return lambda atom: atom.val if isinstance(atom, Literal) else env[atom]
 
@@ -265,17 +270,19 @@ def _product(eqn: JaxprEqn, kind: Callable, lhs_kind: int) -> Product | None:
     if eqn.primitive is not lax.dot_general_p:
         return None
     lhs, rhs = eqn.invars
+    left, right = shape_of(lhs), shape_of(rhs)
     (lhs_contracted, rhs_contracted), (lhs_batch, rhs_batch) = eqn.params["dimension_numbers"]
     fits = (
         kind(lhs) == lhs_kind
         and kind(rhs) == PARAMS
-        and (lhs.aval.ndim, rhs.aval.ndim) == (2, 2)
+        and (left.ndim, right.ndim) == (2, 2)
         and tuple(lhs_contracted) == (1,)
         and not lhs_batch
         and not rhs_batch
-        and lhs.aval.dtype == rhs.aval.dtype
+        and left.dtype == right.dtype
     )
     if not fits:
         return None
     transposed = tuple(rhs_contracted) == (1,)
-    return Product(eqn.outvars[0], rhs, transposed, rhs.aval.shape[0 if transposed else 1])
+    assert isinstance(rhs, Var)  # of the kind PARAMS
+    return Product(eqn.outvars[0], rhs, transposed, right.shape[0 if transposed else 1])
