@@ -96,7 +96,7 @@ def trace_meetings(parts: Parts) -> Step:
     """Which values of a step the gradient of `Parts.meetings` uses, as a tree of bools."""
     split = parts.split
     step = Step(shapes_of(split.carry), shapes_of(split.from_inputs), shapes_of(parts.known))
-    d_borders = [shape for variables in parts.borders for shape in shapes_of(variables)]
+    d_borders = shapes_of(parts.borders)
     arguments = shapes_of(split.from_params), step, d_borders
 
     def gradient(from_params, step, d_borders):

@@ -23,7 +23,7 @@ from jaxtyping import Array
 from seqlab.recurrence import platform
 from seqlab.recurrence.backward import Source, trace_backward, trace_meetings
 from seqlab.recurrence.parts import Parts, Step, Values, is_float, widths
-from seqlab.recurrence.products import pieces, weight_gradient, with_one_gradient
+from seqlab.recurrence.products import pieces, sum_to, weight_gradient, with_one_gradient
 from seqlab.recurrence.split import CARRY, Split, shape_of
 
 
@@ -146,7 +146,7 @@ class Program:
         d_first, written = self._scan(
             body, d_last, (steps, d_outputs), not self.reverse, length=len(saved.inputs[0])
         )
-        d_inputs, d_groups, d_borders = (
+        d_inputs, d_groups, d_sums, d_borders = (
             [_found(written, source) for source in part] for part in self.back.sources[1:]
         )
 
@@ -160,8 +160,10 @@ class Program:
         _, pull_meetings, left_sides = jax.vjp(meetings, from_params, has_aux=True)
         (d_from_params,) = pull_meetings(d_borders)
         d_products = self._products_gradient(left_sides, d_groups)
+        d_added = self._sums_gradient(d_sums)
         d_more, d_xs = pull_inputs(_every(d_inputs, split.from_inputs, stacks))
-        d_all = [_total(terms) for terms in zip(d_from_params, d_products, d_more, strict=True)]
+        terms = d_from_params, d_products, d_added, d_more
+        d_all = [_total(of_one) for of_one in zip(*terms, strict=True)]
         (d_params,) = pull_params(d_all)
         return d_params, d_first, d_xs
 
@@ -177,6 +179,15 @@ class Program:
                 )
                 known = gradients.get(product.rhs)
                 gradients[product.rhs] = d_rhs if known is None else known + d_rhs
+        return [gradients.get(var) for var in self.parts.split.from_params]
+
+    def _sums_gradient(self, d_sums: Values) -> list[Array | None]:
+        """What is added has the cotangent of the sum, over all T·B rows."""
+        gradients: dict[Var, Array] = {}
+        for var, d_sum in zip(self.parts.sums.values(), d_sums, strict=True):
+            gradient = sum_to(shape_of(var), d_sum)
+            known = gradients.get(var)
+            gradients[var] = gradient if known is None else known + gradient
         return [gradients.get(var) for var in self.parts.split.from_params]
 
     def _steps(self, saved: Saved) -> Step:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.extend.core import JaxprEqn, Var
 from jax.typing import DTypeLike
 from jaxtyping import Array
@@ -55,12 +56,14 @@ class Cotangents(NamedTuple):
         carry: the carry before the step.
         inputs: the floating-point entries of `Step.inputs`.
         groups: the merged result of each group of products.
-        borders: the floating-point results of each operation that reads params directly.
+        sums: the result of each addition of params.
+        borders: the floating-point results of every other operation that reads params directly.
     """
 
     carry: Values
     inputs: Values
     groups: Values
+    sums: Values
     borders: Values
 
 
@@ -76,7 +79,17 @@ class Parts:
             for eqn in split.equations[CARRY]
             if eqn.outvars[0] in split.groups or eqn.primitive.name in SLOPES
         ]
-        self.borders = [[var for var in eqn.outvars if is_float(var)] for eqn in split.borders()]
+        borders = split.borders()
+        self.sums = {
+            eqn.outvars[0]: atom
+            for eqn in borders
+            for atom in eqn.invars
+            if isinstance(atom, Var) and split.kind(atom) == PARAMS
+            if eqn.primitive is lax.add_p and is_float(atom)
+        }
+        self.borders = [
+            var for eqn in borders for var in eqn.outvars if is_float(var) and var not in self.sums
+        ]
         self.float_inputs = [is_float(var) for var in split.from_inputs]
 
     def from_params(self, params: Values) -> Values:
@@ -134,7 +147,7 @@ class Parts:
         """One step backward: products and `SLOPES` by what is known, the rest replayed."""
         known = dict(zip(self.known, step.known, strict=True))
 
-        def replay(carry, float_inputs, group_taps, border_taps):
+        def replay(carry, float_inputs, group_taps, sum_taps, border_taps):
             inputs = iter(float_inputs)
             inputs = [
                 next(inputs) if floating else value
@@ -142,9 +155,8 @@ class Parts:
             ]
             env = self._in_loop(from_params, carry, inputs)
             read = reader(env)
-            border = dict(
-                zip((var for eqn in self.borders for var in eqn), border_taps, strict=True)
-            )
+            taps = dict(zip(self.sums, sum_taps, strict=True))
+            taps.update(zip(self.borders, border_taps, strict=True))
 
             def product(group: Group) -> Values:
                 n = self.groups.index(group)
@@ -160,7 +172,7 @@ class Parts:
                     return [known_result(slope, read(eqn.invars[0]), known[eqn.outvars[0]])]
                 results = bind(eqn, *map(read, eqn.invars))
                 return [
-                    tapped(result, border[var]) if var in border else result
+                    tapped(result, taps[var]) if var in taps else result
                     for var, result in zip(eqn.outvars, results, strict=True)
                 ]
 
@@ -169,8 +181,8 @@ class Parts:
 
         float_inputs = [v for v, f in zip(step.inputs, self.float_inputs, strict=True) if f]
         group_taps = [merged_zeros(group) for group in self.groups]
-        border_taps = [zeros(var) for variables in self.borders for var in variables]
-        _, pull = jax.vjp(replay, step.carry, float_inputs, group_taps, border_taps)
+        sum_taps, border_taps = list(map(zeros, self.sums)), list(map(zeros, self.borders))
+        _, pull = jax.vjp(replay, step.carry, float_inputs, group_taps, sum_taps, border_taps)
         return Cotangents(*pull((d_carry, d_outputs)))
 
     def meetings(self, from_params: Values, at: Values, step: Step) -> tuple[Values, Values]:
@@ -182,21 +194,20 @@ class Parts:
         env = self._in_loop(at, step.carry, step.inputs)
         own = dict(zip(self.split.from_params, from_params, strict=True))
         known = dict(zip(self.known, step.known, strict=True))
-        border = {var for variables in self.borders for var in variables}
         read = reader(env)
         results = {}
 
         def operation(eqn: JaxprEqn) -> Values:
             if eqn.outvars[0] in known:
                 return [known[eqn.outvars[0]]]
-            if border.intersection(eqn.outvars):
+            if any(var in self.borders for var in eqn.outvars):
                 operands = [own[a] if a in own else read(a) for a in eqn.invars]
                 results.update(zip(eqn.outvars, bind(eqn, *operands), strict=True))
             return bind(eqn, *map(read, eqn.invars))
 
         self._run(env, CARRY, lambda group: [known[out] for out in outs(group)], operation)
         left_sides = [read(group.lhs) for group in self.groups]
-        return [results[var] for eqn in self.borders for var in eqn], left_sides
+        return [results[var] for var in self.borders], left_sides
 
     def filled(self, step: Step) -> Step:
         """A step with zeros for the values that are not there, because nothing uses them."""

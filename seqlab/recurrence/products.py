@@ -84,6 +84,14 @@ def weight_gradient(how: Precision, lhs: Array, cotangent: Array) -> Array:
     return _dot(how, columns, rows, jnp.float32 if rows.dtype.itemsize == 2 else rows.dtype)
 
 
+def sum_to(like: jax.ShapeDtypeStruct, stack: Array) -> Array:
+    """A stack [T, ...] summed over T and every axis that is 1 in `like`, in float32 at least."""
+    axes = [n + 1 for n, size in enumerate(like.shape) if size != stack.shape[n + 1]]
+    wide = jnp.float32 if stack.dtype.itemsize == 2 else stack.dtype
+    total = jnp.sum(stack, axis=(0, *axes), dtype=wide)
+    return total.reshape(like.shape).astype(like.dtype)
+
+
 def beside(arrays: tuple[Array, ...] | list[Array]) -> Array:
     """Arrays [..., N] side by side."""
     return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays, axis=-1)
