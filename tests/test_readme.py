@@ -70,6 +70,18 @@ def test_the_table_of_the_environment_is_the_one_in_force():
     assert tables.render(environment.table(), "markdown").strip() in README
 
 
+def test_the_ratios_to_peers_are_the_recorded_ones():
+    recorded = json.loads((ROOT / "experiments/recorded/cell_benchmark.json").read_text())
+    means = [row for row in recorded["rows"] if row["shape"].startswith("geometric")]
+    assert len(means) == 7
+    for row in means:
+        shapes = [r for r in recorded["rows"] if r["cell"] == row["cell"] and r["roofline"]]
+        ratios = [f"{row[f'{peer}_ratio']:.2f}" for peer in ("plain", "nnx", "torch")]
+        roofline = [f"{f(r['roofline'] for r in shapes):.2f}" for f in (min, max)]
+        line = " | ".join(["", row["cell"], *ratios, "–".join(roofline)]).strip()
+        assert f"{line} |" in README
+
+
 def test_cell_of_the_readme_appears_by_name_and_passes_the_property_tests(tmp_path):
     copy = tmp_path / "seqlab"
     ignored = shutil.ignore_patterns(".*", "__pycache__", "results", "*.egg-info")

@@ -1,7 +1,7 @@
 """Recurrent layers: one cell's params, stacks of them, both directions of time.
 
-Every layer takes xs [B, T, D] and returns (carry, ys [B, T, H]); `initial_carry(batch_size)` is the
-carry before the first step.
+Every layer takes xs [B, T, D], or the `Symbols` that stand for them, and returns
+(carry, ys [B, T, H]); `initial_carry(batch_size)` is the carry before the first step.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from seqlab.cells import Cell
-from seqlab.recurrence import plain_unroll, unroll
+from seqlab.recurrence import Symbols, plain_unroll, unroll
 
 
 def dropout(key: Array, rate: Array | float, x: Array) -> Array:
@@ -44,13 +44,13 @@ class RNN(nn.Module):
     @nn.compact
     def __call__(
         self,
-        xs: Float[Array, "B T D"],
+        xs: Float[Array, "B T D"] | Symbols,
         carry: Any = None,
         lengths: Int[Array, " B"] | None = None,
     ) -> tuple[Any, Float[Array, "B T H"]]:
         params = self.param("cell", self.cell.init, xs.shape[-1], self.units)
         if carry is None:
-            carry = self.initial_carry(len(xs))
+            carry = self.initial_carry(xs.shape[0])
         run = plain_unroll if self.is_initializing() else unroll  # init asks for shapes alone
         return run(self.cell, params, carry, xs, lengths=lengths, reverse=self.reverse)
 
@@ -70,7 +70,7 @@ class Bidirectional(nn.Module):
     @nn.compact
     def __call__(
         self,
-        xs: Float[Array, "B T D"],
+        xs: Float[Array, "B T D"] | Symbols,
         carry: Any = None,
         lengths: Int[Array, " B"] | None = None,
     ) -> tuple[Any, Float[Array, "B T H"]]:
@@ -95,7 +95,7 @@ class Stack(nn.Module):
     @nn.compact
     def __call__(
         self,
-        xs: Float[Array, "B T D"],
+        xs: Float[Array, "B T D"] | Symbols,
         carry: Any = None,
         lengths: Int[Array, " B"] | None = None,
         dropout_rate: Array | float | None = None,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from seqlab.models.rnn import Stack, dropout
+from seqlab.recurrence import Symbols
 
 
 def symmetric_uniform(width: int) -> nn.initializers.Initializer:
@@ -44,9 +45,10 @@ class LanguageModel(nn.Module):
         dropout_rate: Array | float | None = None,
     ) -> tuple[Any, Float[Array, "B T V"]]:
         init = symmetric_uniform(self.width)
-        xs = nn.Embed(self.num_symbols, self.width, embedding_init=init, name="embedding")(symbols)
+        embed = nn.Embed(self.num_symbols, self.width, embedding_init=init, name="embedding")
+        xs = Symbols(symbols, embed.embedding)
         if dropout_rate is not None:
-            xs = dropout(self.make_rng("dropout"), dropout_rate, xs)
+            xs = dropout(self.make_rng("dropout"), dropout_rate, xs.rows())
         carry, ys = self.stack(xs, carry, dropout_rate=dropout_rate)
         logits = nn.Dense(self.num_symbols, kernel_init=init, name="head")(ys)
         return carry, logits

@@ -1,17 +1,51 @@
 """What a recurrence is given, checked, and put in the order of time."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
 
 from seqlab.cells import Cell
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Symbols:
+    """Inputs of which each is a row of a table: x_t = table[ids_t]. One-hot: the unit matrix.
+
+    What a step computes of x alone by products is then computed for the V rows of the table, if
+    that is fewer than B·T, and looked up.
+
+    Attributes:
+        ids: which row, [B, T].
+        table: [V, D], an embedding for instance.
+    """
+
+    ids: Int[Array, "B T"]
+    table: Float[Array, "V D"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return *self.ids.shape, self.table.shape[1]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> DTypeLike:
+        return self.table.dtype
+
+    def rows(self) -> Float[Array, "B T D"]:
+        return jnp.take(self.table, self.ids, axis=0, mode="clip")
+
+
 def checked(
-    cell: Cell | Callable, params: Any, carry: Any, xs: Array, lengths: Array | None
+    cell: Cell | Callable, params: Any, carry: Any, xs: Array | Symbols, lengths: Array | None
 ) -> Any:
     """The carry to begin with, when all arguments fit each other.
 
@@ -40,18 +74,22 @@ def checked(
 
 
 def in_time(
-    cell: Cell | Callable, xs: Array, lengths: Array | None
-) -> tuple[Callable[[Any, Any, Any], tuple[Any, Any]], Any]:
-    """The step, and what it takes at each time, with the axis T first.
+    cell: Cell | Callable, params: Any, xs: Array | Symbols, lengths: Array | None
+) -> tuple[Callable[[Any, Any, Any], tuple[Any, Any]], Any, Any]:
+    """The step, its params, and what it takes at each time, with the axis T first.
 
     With lengths, the step freezes the carry of a row that has ended and returns 0 for its y.
     """
     step = cell.step if isinstance(cell, Cell) else cell
+    if isinstance(xs, Symbols):
+        step, params, values = _looked_up(step), (params, xs.table), xs.ids
+    else:
+        values = xs
     if lengths is None:
-        return step, xs.swapaxes(0, 1)
-    real = jnp.arange(xs.shape[1])[None, :] < lengths[:, None]
+        return step, params, values.swapaxes(0, 1)
+    real = jnp.arange(values.shape[1], dtype=lengths.dtype)[None, :] < lengths[:, None]
     # A NaN in the padding would pass through the gradient of `where`; zeros cannot.
-    xs = jnp.where(real[:, :, None], xs, jnp.zeros((), xs.dtype))
+    values = _where(real, values, jnp.zeros_like(values))
 
     def masked_step(params, carry, inputs):
         x, is_real = inputs
@@ -59,10 +97,18 @@ def in_time(
         zeros = jax.tree.map(jnp.zeros_like, y)
         return _where(is_real, new_carry, carry), _where(is_real, y, zeros)
 
-    return masked_step, (xs.swapaxes(0, 1), real.swapaxes(0, 1))
+    return masked_step, params, (values.swapaxes(0, 1), real.swapaxes(0, 1))
 
 
-def _check_step(step: Callable, params: Any, carry: Any, xs: Array) -> None:
+def _looked_up(step: Callable) -> Callable:
+    def step_of_symbols(params, carry, ids):
+        params, table = params
+        return step(params, carry, jnp.take(table, ids, axis=0, mode="clip"))
+
+    return step_of_symbols
+
+
+def _check_step(step: Callable, params: Any, carry: Any, xs: Array | Symbols) -> None:
     """The carry that a step returns is like the one it takes."""
     batch_size, _, input_dim = xs.shape
     x = jax.ShapeDtypeStruct((batch_size, input_dim), xs.dtype)
@@ -85,7 +131,7 @@ def _check_step(step: Callable, params: Any, carry: Any, xs: Array) -> None:
 
 def _where(rows: Array, new: Any, old: Any) -> Any:
     def select(a: Array, b: Array) -> Array:
-        return jnp.where(rows.reshape(rows.shape + (1,) * (a.ndim - 1)), a, b)
+        return jnp.where(rows.reshape(rows.shape + (1,) * (a.ndim - rows.ndim)), a, b)
 
     return jax.tree.map(select, new, old)
 

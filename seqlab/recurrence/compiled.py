@@ -23,7 +23,7 @@ from jaxtyping import Array
 from seqlab.recurrence import platform
 from seqlab.recurrence.backward import Source, trace_backward, trace_meetings
 from seqlab.recurrence.parts import Parts, Step, Values, is_float, widths
-from seqlab.recurrence.products import pieces, sum_to, weight_gradient, with_one_gradient
+from seqlab.recurrence.products import ONE_GRADIENT, pieces, sum_to, weight_gradient
 from seqlab.recurrence.split import CARRY, Split, shape_of
 
 
@@ -127,7 +127,7 @@ class Program:
         if self.recompute:  # not before the cotangents are there, and not as part of the way there
             saved, cotangents = lax.optimization_barrier((saved, cotangents))
         from_params, pull_params = jax.vjp(parts.from_params, saved.params)
-        from_inputs = functools.partial(parts.from_inputs, multiply_all=with_one_gradient)
+        from_inputs = functools.partial(parts.from_inputs, rules=ONE_GRADIENT)
         stacks, pull_inputs = jax.vjp(from_inputs, from_params, saved.inputs)
         weights = parts.weights(from_params)
         transposed = [weight.T for weight in weights]

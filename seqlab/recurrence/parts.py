@@ -11,7 +11,7 @@ from jax.extend.core import JaxprEqn, Var
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from seqlab.recurrence.products import Precision, beside, multiply, multiply_all, pieces
+from seqlab.recurrence.products import AS_JAX, Precision, Rules, beside, multiply, pieces
 from seqlab.recurrence.split import (
     CARRY,
     CONSTANT,
@@ -20,6 +20,7 @@ from seqlab.recurrence.split import (
     Group,
     Split,
     bind,
+    is_lookup,
     reader,
     shape_of,
 )
@@ -98,21 +99,21 @@ class Parts:
         self._run(env, PARAMS)
         return [env[var] for var in self.split.from_params]
 
-    def from_inputs(
-        self, from_params: Values, inputs: Values, multiply_all: Callable = multiply_all
-    ) -> Values:
+    def from_inputs(self, from_params: Values, inputs: Values, rules: Rules = AS_JAX) -> Values:
         """Everything that depends on x and not on the carry; inputs and results are [T, B, ...]."""
         env = self._environment((self.split.from_params, from_params), (self.split.inputs, inputs))
         read = reader(env)
         for eqn in self.split.equations[INPUT]:
             group = self.split.groups.get(eqn.outvars[0])
-            if group is None:
+            if is_lookup(eqn, self.split.kind):
+                env[eqn.outvars[0]] = rules.take_rows(*map(read, eqn.invars))
+            elif group is None:
                 axes = [0 if self.split.kind(atom) == INPUT else None for atom in eqn.invars]
                 apply = jax.vmap(functools.partial(bind, eqn), in_axes=axes)
                 env.update(zip(eqn.outvars, apply(*map(read, eqn.invars)), strict=True))
             elif eqn.outvars[0] not in env:
                 weights = tuple(right_sides(group, read))
-                results = multiply_all(self.how(group), read(group.lhs), weights)
+                results = rules.multiply_all(self.how(group), read(group.lhs), weights)
                 env.update(zip(outs(group), results, strict=True))
         return [env[var] for var in self.split.from_inputs]
 

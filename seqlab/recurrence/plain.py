@@ -7,14 +7,14 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from seqlab.cells import Cell
-from seqlab.recurrence.arguments import checked, in_time
+from seqlab.recurrence.arguments import Symbols, checked, in_time
 
 
 def plain_unroll(
     cell: Cell | Callable,
     params: Any,
     carry: Any,
-    xs: Float[Array, "B T D"],
+    xs: Float[Array, "B T D"] | Symbols,
     *,
     lengths: Int[Array, " B"] | None = None,
     reverse: bool = False,
@@ -25,7 +25,7 @@ def plain_unroll(
         cell: a `Cell`, or the bare step function `(params, carry, x [B, D]) -> (carry, y [B, H])`.
         params: what the step takes as its first argument.
         carry: the carry before the first step; None means the cell's `initial_carry`.
-        xs: the inputs, [B, T, D].
+        xs: the inputs, [B, T, D], or `Symbols` that stand for them.
         lengths: [B], how many leading steps of each row are real; None means all T. Past them the
             carry is frozen bit for bit, ys is 0, and what xs holds there (even NaN) has no effect.
         reverse: run from the last real step of each row to the first. ys[:, t] still belongs to
@@ -39,7 +39,8 @@ def plain_unroll(
             return a carry like the one it takes.
     """
     carry = checked(cell, params, carry, xs, lengths)
-    step, inputs = in_time(cell, xs, lengths)
+    xs = xs.rows() if isinstance(xs, Symbols) else xs
+    step, params, inputs = in_time(cell, params, xs, lengths)
     carry, ys = scan(step, params, carry, inputs, reverse)
     return carry, jax.tree.map(lambda y: y.swapaxes(0, 1), ys)
 

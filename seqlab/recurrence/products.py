@@ -1,6 +1,7 @@
 """Matrix products of many rows, and their gradients."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -75,6 +76,37 @@ with_one_gradient.defvjp(
 )
 
 
+def take_rows(table: Array, ids: Array) -> Array:
+    """table [V, N] and ids [T, B, 1] give [T, B, N]."""
+    return jnp.take(table, ids[..., 0], axis=0, mode="clip")
+
+
+@jax.custom_vjp
+def take_rows_back_by_product(table: Array, ids: Array) -> Array:
+    """`take_rows`; the gradient of the table is a product, which gives the same bits every time."""
+    return take_rows(table, ids)
+
+
+def _rows_back(saved, d_rows):
+    table, ids = saved
+    chosen = jnp.arange(len(table), dtype=ids.dtype)[:, None] == ids.reshape(1, -1)
+    d_rows = d_rows.reshape(-1, d_rows.shape[-1])
+    exact = Precision(None, jax.lax.Precision.HIGHEST, table.dtype)
+    return _dot(exact, chosen.astype(d_rows.dtype), d_rows, table.dtype), None
+
+
+take_rows_back_by_product.defvjp(
+    lambda table, ids: (take_rows(table, ids), (table, ids)), _rows_back
+)
+
+
+class Rules(NamedTuple):
+    """How the input part computes its products and lookups."""
+
+    multiply_all: Callable[..., Any]
+    take_rows: Callable[..., Any]
+
+
 def weight_gradient(how: Precision, lhs: Array, cotangent: Array) -> Array:
     """lhsᵀ @ cotangent, summed over all rows of [T, B, K] and [T, B, N], in float32 at least."""
     columns = _rounded(how, lhs).reshape(-1, lhs.shape[-1]).T
@@ -82,6 +114,10 @@ def weight_gradient(how: Precision, lhs: Array, cotangent: Array) -> Array:
     if platform.current().transpose_before_product:
         columns = lax.optimization_barrier(columns)
     return _dot(how, columns, rows, jnp.float32 if rows.dtype.itemsize == 2 else rows.dtype)
+
+
+AS_JAX = Rules(multiply_all, take_rows)
+ONE_GRADIENT = Rules(with_one_gradient, take_rows_back_by_product)
 
 
 def sum_to(like: jax.ShapeDtypeStruct, stack: Array) -> Array:

@@ -176,6 +176,34 @@ class _Sum(NamedTuple):
         return functools.reduce(lax.add, [*total(CARRY), *early])
 
 
+class _Row(NamedTuple):
+    """A row of a table for each example, that only products have asked for yet.
+
+    table[ids] @ w = (table @ w)[ids], and a table has fewer rows than there are inputs.
+    """
+
+    table: Any
+    lookup: JaxprEqn
+    ids: Any
+
+    def value(self) -> Any:
+        how = self.lookup.params
+        sizes = (1, self.table.shape[1])
+        numbers, mode = how["dimension_numbers"], how["mode"]
+        return lax.gather(self.table, self.ids, numbers, sizes, mode=mode)
+
+    def times(self, product: JaxprEqn, rhs: Any) -> "_Row":
+        how = product.params
+        table = lax.dot_general(
+            self.table,
+            rhs,
+            how["dimension_numbers"],
+            precision=how["precision"],
+            preferred_element_type=how["preferred_element_type"],
+        )
+        return self._replace(table=table)
+
+
 def _regroup(closed: ClosedJaxpr, in_kinds: list[int], values: tuple) -> list[Any]:
     """The same step with the terms of each sum in the order of their kinds."""
     jaxpr = closed.jaxpr
@@ -194,7 +222,7 @@ def _regroup(closed: ClosedJaxpr, in_kinds: list[int], values: tuple) -> list[An
             return atom.val
         if isinstance(env[atom], _Sum):
             env[atom] = env[atom].value()
-        return env[atom]
+        return env[atom].value() if isinstance(env[atom], _Row) else env[atom]
 
     def terms(atom):
         once = isinstance(atom, Var) and uses[atom] == 1
@@ -207,6 +235,12 @@ def _regroup(closed: ClosedJaxpr, in_kinds: list[int], values: tuple) -> list[An
         kinds.update(dict.fromkeys(eqn.outvars, out_kind))
         if eqn.primitive is lax.add_p and out_kind == CARRY:
             env[eqn.outvars[0]] = _Sum([term for atom in eqn.invars for term in terms(atom)])
+        elif is_lookup(eqn, kind):
+            table, ids = map(read, eqn.invars)
+            env[eqn.outvars[0]] = _Row(table, eqn, ids)
+        elif _product(eqn, kind, INPUT) and isinstance(env[eqn.invars[0]], _Row):
+            lhs, rhs = eqn.invars
+            env[eqn.outvars[0]] = env[lhs].times(eqn, read(rhs))
         else:
             operands = [read(atom) for atom in eqn.invars]
             env.update(zip(eqn.outvars, bind(eqn, *operands), strict=True))
@@ -264,6 +298,24 @@ def _groups(equations: list[JaxprEqn], kind: Callable, lhs_kind: int) -> dict[Va
         group = Group(lhs, tuple(products), precision, preferred)
         groups.update((product.out, group) for product in products)
     return groups
+
+
+def is_lookup(eqn: JaxprEqn, kind: Callable) -> bool:
+    """Whether an operation is table[ids], a row of params for each example."""
+    if eqn.primitive is not lax.gather_p:
+        return False
+    table, ids = eqn.invars
+    numbers, shape = eqn.params["dimension_numbers"], shape_of(table).shape
+    return (
+        (kind(table), kind(ids)) == (PARAMS, INPUT)
+        and (len(shape), shape_of(ids).ndim) == (2, 2)
+        and tuple(eqn.params["slice_sizes"]) == (1, shape[-1])
+        and (tuple(numbers.offset_dims), tuple(numbers.collapsed_slice_dims)) == ((1,), (0,))
+        and tuple(numbers.start_index_map) == (0,)
+        and not numbers.operand_batching_dims
+        and eqn.params["mode"]
+        in (lax.GatherScatterMode.CLIP, lax.GatherScatterMode.PROMISE_IN_BOUNDS)
+    )
 
 
 def _product(eqn: JaxprEqn, kind: Callable, lhs_kind: int) -> Product | None:

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from seqlab.cells import Cell
-from seqlab.recurrence.arguments import checked, in_time
+from seqlab.recurrence.arguments import Symbols, checked, in_time
 from seqlab.recurrence.compiled import Program
 from seqlab.recurrence.linear import with_transpose
 from seqlab.recurrence.parts import Parts
@@ -28,7 +28,7 @@ def unroll(
     cell: Cell | Callable,
     params: Any,
     carry: Any,
-    xs: Float[Array, "B T D"],
+    xs: Float[Array, "B T D"] | Symbols,
     *,
     lengths: Int[Array, " B"] | None = None,
     reverse: bool = False,
@@ -43,7 +43,7 @@ def unroll(
         cell: a `Cell`, or the bare step function `(params, carry, x [B, D]) -> (carry, y [B, H])`.
         params: what the step takes as its first argument.
         carry: the carry before the first step; None means the cell's `initial_carry`.
-        xs: the inputs, [B, T, D].
+        xs: the inputs, [B, T, D], or `Symbols` that stand for them.
         lengths: [B], how many leading steps of each row are real; None means all T. Past them the
             carry is frozen bit for bit, ys is 0, and what xs holds there (even NaN) has no effect.
         reverse: run from the last real step of each row to the first. ys[:, t] still belongs to
@@ -64,7 +64,9 @@ def unroll(
     if save not in SAVE:
         raise ValueError(f"save must be one of {', '.join(SAVE)}, got {save!r}")
     carry = checked(cell, params, carry, xs, lengths)
-    step, inputs = in_time(cell, xs, lengths)
+    if isinstance(xs, Symbols) and len(xs.table) > xs.ids.size:
+        xs = xs.rows()
+    step, params, inputs = in_time(cell, params, xs, lengths)
     run = functools.partial(
         _over_time, step, reverse=reverse, recompute=save == "carries", product_dtype=product_dtype
     )
