@@ -102,12 +102,13 @@ class Stack(nn.Module):
     ) -> tuple[Any, Float[Array, "B T H"]]:
         carries = (None,) * len(self.layers) if carry is None else carry
         new_carries = []
+        ys: Any = xs
         for layer, layer_carry in zip(self.layers, carries, strict=True):
-            layer_carry, xs = layer(xs, layer_carry, lengths)
+            layer_carry, ys = layer(ys, layer_carry, lengths)
             if dropout_rate is not None:
-                xs = dropout(self.make_rng("dropout"), dropout_rate, xs)
+                ys = dropout(self.make_rng("dropout"), dropout_rate, ys)
             new_carries.append(layer_carry)
-        return tuple(new_carries), xs
+        return tuple(new_carries), ys
 
 
 def stack(cell: Cell, units: int, num_layers: int) -> Stack:
