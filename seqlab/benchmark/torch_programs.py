@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import torch
-from torch import Tensor, nn, sigmoid, tanh
+import torch  # pyright: ignore[reportMissingImports]
+from torch import Tensor, nn, sigmoid, tanh  # pyright: ignore[reportMissingImports]
 
 from seqlab.benchmark.case import CHECKED_RATE, CLIP_NORM, PRECISIONS, Case, Program
 from seqlab.benchmark.cudnn_algorithm import cudnn_algorithm

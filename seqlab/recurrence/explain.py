@@ -37,7 +37,7 @@ def explain(
     carry = jax.eval_shape(lambda: cell.initial_carry(batch_size, hidden_dim))
     x = jax.ShapeDtypeStruct((batch_size, input_dim), jnp.zeros(()).dtype)
     try:
-        parts, _, _ = split(cell.step, params, carry, x)
+        parts, _, _ = split(cell.step, params, carry, x, time)
     except CannotSplit as reason:
         return f"runs as a plain scan: {reason}."
     name = _naming(parts, params, carry)

@@ -20,7 +20,6 @@ from seqlab.recurrence.split import (
     Group,
     Split,
     bind,
-    is_lookup,
     reader,
     shape_of,
 )
@@ -105,7 +104,7 @@ class Parts:
         read = reader(env)
         for eqn in self.split.equations[INPUT]:
             group = self.split.groups.get(eqn.outvars[0])
-            if is_lookup(eqn, self.split.kind):
+            if eqn.outvars[0] in self.split.lookups:
                 env[eqn.outvars[0]] = rules.take_rows(*map(read, eqn.invars))
             elif group is None:
                 axes = [0 if self.split.kind(atom) == INPUT else None for atom in eqn.invars]

@@ -61,6 +61,7 @@ class Split:
         carry_out, outputs: what it returns, flat.
         equations: its operations, by kind.
         kinds: the kind of every variable.
+        lookups: results of table[ids] with fewer rows than inputs.
         groups: merged products, by the position of the first of each in its part.
         from_params: variables of the params part that the other parts read.
         from_inputs: variables of the input part that the loop reads or returns.
@@ -73,6 +74,7 @@ class Split:
     outputs: list[Var | Literal]
     equations: dict[int, list[JaxprEqn]]
     kinds: dict[Var, int]
+    lookups: set[Var]
     groups: dict[Var, Group]
     from_params: list[Var]
     from_inputs: list[Var]
@@ -94,8 +96,12 @@ class Split:
         ]
 
 
-def split(step: Callable, params: Any, carry: Any, inputs: Any) -> tuple[Split, list, Any]:
+def split(
+    step: Callable, params: Any, carry: Any, inputs: Any, time: int
+) -> tuple[Split, list, Any]:
     """Trace a step (params, carry, inputs) -> (carry, outputs) and take it apart.
+
+    `time` is T, how many steps there will be.
 
     Returns:
         The parts, the arrays that the step has closed over (they precede `Split.params`), and the
@@ -118,12 +124,13 @@ def split(step: Callable, params: Any, carry: Any, inputs: Any) -> tuple[Split, 
         return _write_out(*with_consts)
 
     jaxpr = jax.make_jaxpr(written_out)(*avals)
-    jaxpr = jax.make_jaxpr(lambda *values: _regroup(jaxpr, kinds, values))(*avals)
+    jaxpr = jax.make_jaxpr(lambda *values: _regroup(jaxpr, kinds, values, time))(*avals)
     if jaxpr.consts:
         raise CannotSplit("an array that JAX has made a constant of")
     main, _ = dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.out_avals), instantiate=True)
     num_carry_out = len(jax.tree.leaves(shapes[0]))
-    return _partition(main, kinds, num_params, sizes[1], num_carry_out), consts, shapes
+    parts = _partition(main, kinds, num_params, sizes[1], num_carry_out, time)
+    return parts, consts, shapes
 
 
 def bind(eqn: JaxprEqn, *operands: Any) -> list[Any]:
@@ -204,7 +211,7 @@ class _Row(NamedTuple):
         return self._replace(table=table)
 
 
-def _regroup(closed: ClosedJaxpr, in_kinds: list[int], values: tuple) -> list[Any]:
+def _regroup(closed: ClosedJaxpr, in_kinds: list[int], values: tuple, time: int) -> list[Any]:
     """The same step with the terms of each sum in the order of their kinds."""
     jaxpr = closed.jaxpr
     uses = Counter(atom for eqn in jaxpr.eqns for atom in eqn.invars if isinstance(atom, Var))
@@ -235,7 +242,7 @@ def _regroup(closed: ClosedJaxpr, in_kinds: list[int], values: tuple) -> list[An
         kinds.update(dict.fromkeys(eqn.outvars, out_kind))
         if eqn.primitive is lax.add_p and out_kind == CARRY:
             env[eqn.outvars[0]] = _Sum([term for atom in eqn.invars for term in terms(atom)])
-        elif is_lookup(eqn, kind):
+        elif _is_lookup(eqn, kind, time):
             table, ids = map(read, eqn.invars)
             env[eqn.outvars[0]] = _Row(table, eqn, ids)
         elif _product(eqn, kind, INPUT) and isinstance(env[eqn.invars[0]], _Row):
@@ -248,7 +255,12 @@ def _regroup(closed: ClosedJaxpr, in_kinds: list[int], values: tuple) -> list[An
 
 
 def _partition(
-    jaxpr: Jaxpr, in_kinds: list[int], num_params: int, num_carry: int, num_carry_out: int
+    jaxpr: Jaxpr,
+    in_kinds: list[int],
+    num_params: int,
+    num_carry: int,
+    num_carry_out: int,
+    time: int,
 ) -> Split:
     kinds: dict[Var, int] = dict(zip(jaxpr.invars, in_kinds, strict=True))
     equations: dict[int, list[JaxprEqn]] = {CONSTANT: [], PARAMS: [], INPUT: [], CARRY: []}
@@ -279,6 +291,7 @@ def _partition(
         outputs=list(jaxpr.outvars[num_carry_out:]),
         equations=equations,
         kinds=kinds,
+        lookups={eqn.outvars[0] for eqn in equations[INPUT] if _is_lookup(eqn, kind, time)},
         groups=_groups(equations[INPUT], kind, INPUT) | _groups(equations[CARRY], kind, CARRY),
         from_params=distinct(read_by(INPUT, CARRY), PARAMS),
         from_inputs=distinct([*read_by(CARRY), *jaxpr.outvars], INPUT),
@@ -300,8 +313,8 @@ def _groups(equations: list[JaxprEqn], kind: Callable, lhs_kind: int) -> dict[Va
     return groups
 
 
-def is_lookup(eqn: JaxprEqn, kind: Callable) -> bool:
-    """Whether an operation is table[ids], a row of params for each example."""
+def _is_lookup(eqn: JaxprEqn, kind: Callable, time: int) -> bool:
+    """Whether an operation is table[ids], a row of params for each example, of T·B at most."""
     if eqn.primitive is not lax.gather_p:
         return False
     table, ids = eqn.invars
@@ -309,6 +322,7 @@ def is_lookup(eqn: JaxprEqn, kind: Callable) -> bool:
     return (
         (kind(table), kind(ids)) == (PARAMS, INPUT)
         and (len(shape), shape_of(ids).ndim) == (2, 2)
+        and shape[0] <= time * shape_of(ids).shape[0]
         and tuple(eqn.params["slice_sizes"]) == (1, shape[-1])
         and (tuple(numbers.offset_dims), tuple(numbers.collapsed_slice_dims)) == ((1,), (0,))
         and tuple(numbers.start_index_map) == (0,)

@@ -64,8 +64,6 @@ def unroll(
     if save not in SAVE:
         raise ValueError(f"save must be one of {', '.join(SAVE)}, got {save!r}")
     carry = checked(cell, params, carry, xs, lengths)
-    if isinstance(xs, Symbols) and len(xs.table) > xs.ids.size:
-        xs = xs.rows()
     step, params, inputs = in_time(cell, params, xs, lengths)
     run = functools.partial(
         _over_time, step, reverse=reverse, recompute=save == "carries", product_dtype=product_dtype
@@ -91,8 +89,9 @@ def _over_time(
 ) -> tuple[Any, Any]:
     """A step over inputs [T, B, ...]."""
     first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), inputs)
+    time = len(jax.tree.leaves(inputs)[0])
     try:
-        parts, consts, (carry_shape, ys_shape) = split(step, params, carry, first)
+        parts, consts, (carry_shape, ys_shape) = split(step, params, carry, first, time)
     except CannotSplit as reason:
         name = getattr(step, "__qualname__", "a step")
         warnings.warn(f"{name} runs as a plain scan: {reason}.", stacklevel=4)
