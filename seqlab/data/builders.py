@@ -6,6 +6,7 @@ put together in their order, make up the split.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -14,15 +15,15 @@ from seqlab.data.prepared import VERSION
 
 
 class _Arrays(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Writes arrays that are already in memory, each one a record."""
+    """Writes records of arrays that are already in memory."""
 
     VERSION = tfds.core.Version(VERSION)
-    VALUES: tfds.features.Tensor
+    ARRAYS: Mapping[str, tfds.features.Tensor]
 
     def __init__(
         self,
         *,
-        splits: Mapping[str, Sequence[np.ndarray]],
+        splits: Mapping[str, Sequence[Mapping[str, np.ndarray]]],
         symbols: Sequence[str],
         data_dir: Path,
     ):
@@ -34,7 +35,7 @@ class _Arrays(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.__doc__,
-            features=tfds.features.FeaturesDict({"values": self.VALUES}),
+            features=tfds.features.FeaturesDict(self.ARRAYS),
             metadata=tfds.core.MetadataDict(symbols=list(self._symbols)),
             disable_shuffling=True,
         )
@@ -43,20 +44,24 @@ class _Arrays(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples(split) for split in self._splits}
 
     def _generate_examples(self, split: str) -> Iterator:
-        for number, values in enumerate(self._splits[split]):
-            yield number, {"values": values}
+        yield from enumerate(self._splits[split])
+
+
+def _rows(*shape: int, dtype: type = np.uint8) -> tfds.features.Tensor:
+    """Any number of rows of this shape."""
+    return tfds.features.Tensor(shape=(None, *shape), dtype=dtype, encoding="bytes")
 
 
 class Ptb(_Arrays):
     """Penn Treebank, words as numbers: a record is a run of lines, each closed by <eos>."""
 
-    VALUES = tfds.features.Tensor(shape=(None,), dtype=np.int32, encoding="bytes")
+    ARRAYS: ClassVar = {"values": _rows(dtype=np.int32)}
 
 
 class _PianoRolls(_Arrays, skip_registration=True):
     """Polyphonic music: a record is one piece, frames of 88 notes that sound (1) or do not (0)."""
 
-    VALUES = tfds.features.Tensor(shape=(None, 88), dtype=np.uint8, encoding="bytes")
+    ARRAYS: ClassVar = {"values": _rows(88)}
 
 
 class Nottingham(_PianoRolls):
@@ -75,10 +80,36 @@ class MuseData(_PianoRolls):
     """MuseData: orchestral and piano classical music."""
 
 
+class _SmallGrey(_Arrays, skip_registration=True):
+    """A record is a run of pictures of one channel and their classes."""
+
+    ARRAYS: ClassVar = {"images": _rows(28, 28, 1), "labels": _rows(dtype=np.int32)}
+
+
+# Not registered with tensorflow-datasets, which has sets of its own by these names.
+
+
+class Mnist(_SmallGrey, skip_registration=True):
+    """MNIST: handwritten digits."""
+
+
+class FashionMnist(_SmallGrey, skip_registration=True):
+    """Fashion-MNIST: articles of clothing."""
+
+
+class Cifar10Jpeg(_Arrays):
+    """CIFAR-10 after JPEG compression: a record is a run of pictures and their classes."""
+
+    ARRAYS: ClassVar = {"images": _rows(32, 32, 3), "labels": _rows(dtype=np.int32)}
+
+
 BUILDERS: dict[str, type[_Arrays]] = {
     "ptb": Ptb,
     "nottingham": Nottingham,
     "piano_midi": PianoMidi,
     "jsb_chorales": JsbChorales,
     "muse_data": MuseData,
+    "mnist": Mnist,
+    "fashion_mnist": FashionMnist,
+    "cifar10_jpeg": Cifar10Jpeg,
 }

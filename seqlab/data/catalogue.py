@@ -3,10 +3,14 @@
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from seqlab.data import music, prepared, ptb
+from seqlab.data import images, music, prepared, ptb
 from seqlab.errors import InputError, nearest
 
-SOURCES: dict[str, prepared.Source] = {ptb.SOURCE.name: ptb.SOURCE, **music.SOURCES}
+SOURCES: dict[str, prepared.Source] = {
+    ptb.SOURCE.name: ptb.SOURCE,
+    **music.SOURCES,
+    **images.SOURCES,
+}
 
 
 class Entry(NamedTuple):
@@ -40,8 +44,8 @@ def verify(name: str) -> str:
     """
     source = _source(name)
     splits = prepared.verify(source)["splits"]
-    counts = ", ".join(f"{split} {splits[split]['positions']:,}" for split in splits)
-    return f"{name}: whole, {counts} positions in {source.folder}"
+    counts = ", ".join(f"{split} {splits[split][source.unit]:,}" for split in splits)
+    return f"{name}: whole, {counts} {source.unit} in {source.folder}"
 
 
 def describe() -> list[Entry]:

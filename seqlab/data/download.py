@@ -1,12 +1,13 @@
 """Downloads: only when asked for, https only, bounded in size and time, verified before use."""
 
+import io
 import queue
 import threading
 import urllib.error
 import urllib.request
 from http.client import HTTPException
 
-from seqlab.data.files import Original, confirm
+from seqlab.data.files import Original, unpack
 from seqlab.errors import InputError
 
 
@@ -33,6 +34,8 @@ def fetch(
 ) -> bytes:
     """The content of `original` from its url, in memory: nothing unverified reaches the disk.
 
+    Where the url ends in .gz, it is uncompressed.
+
     Args:
         opener: https_only() by default.
         seconds: limit for the whole download, name lookup included.
@@ -40,12 +43,15 @@ def fetch(
     Raises:
         InputError: unreachable, too slow, or not what was published.
     """
+    if original.url is None:
+        raise InputError(f"{original.path}: there is no download: {original.origin}")
+    url = original.url
     opener = opener or https_only()
     outcome: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
 
     def transfer() -> None:
         try:
-            with opener.open(original.url, timeout=seconds) as response:
+            with opener.open(url, timeout=seconds) as response:
                 outcome.put(response.read(original.size + 1))  # enough to know it is too long
         except Exception as error:  # handed to the caller, who is the one that waits
             outcome.put(error)
@@ -58,8 +64,7 @@ def fetch(
         result = TimeoutError()
     if isinstance(result, Exception):
         raise _explained(result, original, seconds) from result
-    confirm(original, result, original.url)
-    return result
+    return unpack(original, io.BytesIO(result), url)
 
 
 def _explained(error: Exception, original: Original, seconds: float) -> Exception:

@@ -8,7 +8,7 @@ import json
 import os
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from seqlab.errors import InputError
 
@@ -20,13 +20,15 @@ class Original(NamedTuple):
 
     Attributes:
         path: where it lies below the folder that SEQLAB_DATA names; `path + ".gz"` is as good.
-        url: https address pinned to one commit.
+        url: https address pinned to one commit; None where there is no such file to download.
+        origin: without a url, what the file was made from and how, for whoever looks for it.
     """
 
     path: str
     size: int
     sha256: str
-    url: str
+    url: str | None
+    origin: str = ""
 
 
 def originals_folder() -> Path | None:
@@ -61,23 +63,27 @@ def read_original(original: Original, path: Path) -> bytes:
     Raises:
         InputError: unreadable, or not the content that was published.
     """
-    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rb") as file:
-            content = file.read(original.size + 1)  # no more than it takes to know it is wrong
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(
-            f"{path}: expected {_stamp(original.size, original.sha256)}, "
-            f"found a damaged gzip file ({error})"
-        ) from error
+        with path.open("rb") as file:
+            return unpack(original, file, str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    confirm(original, content, str(path))
-    return content
 
 
-def confirm(original: Original, content: bytes, where: str) -> None:
-    """Raise InputError, naming `where`, unless `content` is what was published."""
+def unpack(original: Original, file: BinaryIO, where: str) -> bytes:
+    """What `file` holds, uncompressed if `where` ends in .gz, proven to be what was published.
+
+    Raises:
+        InputError: it is not; begins with `where`, the path or address of the file.
+    """
+    opened = gzip.GzipFile(fileobj=file) if where.endswith(".gz") else file
+    try:
+        content = opened.read(original.size + 1)  # no more than it takes to know it is wrong
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(
+            f"{where}: expected {_stamp(original.size, original.sha256)}, "
+            f"found a damaged gzip file ({error})"
+        ) from error
     actual = hashlib.sha256(content).hexdigest()
     if actual != original.sha256:
         more = "more than " if len(content) > original.size else ""
@@ -85,6 +91,7 @@ def confirm(original: Original, content: bytes, where: str) -> None:
             f"{where}: expected {_stamp(original.size, original.sha256)}, "
             f"found {more}{_stamp(min(len(content), original.size), actual)}"
         )
+    return content
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:

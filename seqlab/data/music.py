@@ -36,7 +36,10 @@ def load(config: Music) -> Dataset:
             prepares it.
     """
     records = prepared.load(_source(config))
-    streams = {split: _join(pieces) for split, pieces in records.splits.items()}
+    streams = {
+        split: _join([piece["values"] for piece in pieces])
+        for split, pieces in records.splits.items()
+    }
     return Dataset(**streams, symbols=None, channels=NOTES, start=0)
 
 
@@ -62,7 +65,10 @@ def _parse(content: bytes) -> prepared.Records:
     import scipy.io  # needed once, when a set is prepared
 
     pieces = scipy.io.loadmat(io.BytesIO(content))
-    splits = {split: list(pieces[f"{split}data"].ravel()) for split in ("train", "valid", "test")}
+    splits = {
+        split: [{"values": piece} for piece in pieces[f"{split}data"].ravel()]
+        for split in ("train", "valid", "test")
+    }
     return prepared.Records(splits, symbols=())
 
 

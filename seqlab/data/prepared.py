@@ -19,12 +19,18 @@ class Records(NamedTuple):
     """A data set as it is kept.
 
     Attributes:
-        splits: for each of train, valid and test the arrays that, joined, make up the split.
+        splits: for each split its records, in order; a record is arrays of the same length by name,
+            and the arrays of one name, joined over the records, make up the split.
         symbols: what the numbers stand for; empty for frames.
     """
 
-    splits: dict[str, list[np.ndarray]]
+    splits: dict[str, list[dict[str, np.ndarray]]]
     symbols: tuple[str, ...]
+
+    def joined(self, split: str) -> dict[str, np.ndarray]:
+        """The whole split: the arrays of each name, one after the other."""
+        records = self.splits[split]
+        return {name: np.concatenate([record[name] for record in records]) for name in records[0]}
 
 
 class Source(NamedTuple):
@@ -34,11 +40,13 @@ class Source(NamedTuple):
         name: of the set; the key in `builders.BUILDERS` and in the catalogue.
         originals: the published files.
         parse: from the contents of `originals`, in that order, to the records.
+        unit: what the arrays of a record have one of per row.
     """
 
     name: str
     originals: tuple[files.Original, ...]
     parse: Callable[..., Records]
+    unit: str = "positions"
 
     @property
     def folder(self) -> Path:
@@ -71,7 +79,7 @@ def load(source: Source) -> Records:
 
     builder: Any = tfds.builder_from_directory(source.folder)  # its decorators hide its types
     splits = {
-        split: [record["values"] for record in records.__getitems__(range(len(records)))]
+        split: list(records.__getitems__(range(len(records))))
         for split, records in builder.as_data_source().items()
     }
     return Records(splits, tuple(builder.info.metadata["symbols"]))
@@ -119,14 +127,19 @@ def _originals_at_hand(source: Source) -> list[bytes]:
     for original in source.originals:
         path = files.find_original(original)
         if path is None:
-            folder = files.originals_folder()
-            tried = "SEQLAB_DATA is not set" if folder is None else f"not found in {folder}"
-            raise InputError(
-                f"{original.path}[.gz]: {tried}, and {source.folder} does not exist; "
-                f"run: {source.command}"
-            )
+            raise _missing(source, original)
         contents.append(files.read_original(original, path))
     return contents
+
+
+def _missing(source: Source, original: files.Original) -> InputError:
+    folder = files.originals_folder()
+    tried = "SEQLAB_DATA is not set" if folder is None else f"not found in {folder}"
+    if original.url is None:
+        return InputError(f"{original.path}: {tried}, and there is no download: {original.origin}")
+    return InputError(
+        f"{original.path}[.gz]: {tried}, and {source.folder} does not exist; run: {source.command}"
+    )
 
 
 def _build(source: Source, contents: list[bytes]) -> None:
@@ -172,8 +185,12 @@ def _facts(source: Source, records: Records, tfds_version: str) -> dict[str, Any
         "version": VERSION,
         "originals": _identities(source),
         "splits": {
-            split: {"records": len(arrays), "positions": sum(map(len, arrays))}
-            for split, arrays in records.splits.items()
+            split: {"records": len(kept), source.unit: sum(map(_length, kept))}
+            for split, kept in records.splits.items()
         },
         "tensorflow_datasets": tfds_version,
     }
+
+
+def _length(record: dict[str, np.ndarray]) -> int:
+    return len(next(iter(record.values())))

@@ -37,8 +37,8 @@ def load(config: Ptb) -> Dataset:
     """
     records = prepared.load(SOURCE)
     streams = {}
-    for split, runs in records.splits.items():
-        values = np.concatenate(runs)
+    for split in records.splits:
+        values = records.joined(split)["values"]
         streams[split] = Stream(values, scored=np.ones(len(values), dtype=bool))
     return Dataset(
         **streams,
@@ -62,8 +62,9 @@ def _parse(train: bytes, valid: bytes, test: bytes) -> prepared.Records:
     words = sorted(counts, key=lambda word: (-counts[word], word))
     number = {word: i for i, word in enumerate(words)}
 
-    def run(lines: list[list[str]]) -> np.ndarray:
-        return np.array([number[word] for line in lines for word in line], dtype=np.int32)
+    def run(lines: list[list[str]]) -> dict[str, np.ndarray]:
+        words = [number[word] for line in lines for word in line]
+        return {"values": np.array(words, dtype=np.int32)}
 
     step = _LINES_PER_RECORD
     splits = {

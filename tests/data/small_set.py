@@ -35,7 +35,7 @@ def small_source(url: str = "https://example.invalid/", parse=ptb.SOURCE.parse) 
 
 
 def decoded(records: prepared.Records, split: str) -> str:
-    words = [records.symbols[number] for run in records.splits[split] for number in run]
+    words = [records.symbols[number] for run in records.splits[split] for number in run["values"]]
     return " ".join(words)
 
 

@@ -1,6 +1,8 @@
 """Downloads, from a server on this machine that can go wrong."""
 
 import contextlib
+import gzip
+import hashlib
 import re
 import socket
 import threading
@@ -128,6 +130,32 @@ def test_only_https_is_opened(scheme, server):
 def test_every_published_address_is_https_and_pinned_to_a_commit():
     for source in catalogue.SOURCES.values():
         for original in source.originals:
+            if original.url is None:  # then the person is told which commit it was made from
+                assert re.search(r"github\.com/[\w/-]+ at commit [0-9a-f]{40} ", original.origin)
+                continue
             assert re.match(
                 r"https://raw\.githubusercontent\.com/[\w/-]+/[0-9a-f]{40}/", original.url
             )
+
+
+@pytest.mark.parametrize("fault", ["", "cut", "altered"])
+def test_gzipped_download_is_uncompressed_and_then_verified(fault, server, monkeypatch):
+    content = b"abcdefgh" * 1000
+    monkeypatch.setitem(CONTENTS, "small.gz", gzip.compress(content, mtime=0))
+    digest = hashlib.sha256(content).hexdigest()
+    url = f"http://127.0.0.1:{server.server_port}/small.gz"
+    original = files.Original("small", len(content), digest, url)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    server.fault = fault
+    if not fault:
+        assert download.fetch(original, opener=opener) == content
+        return
+    with pytest.raises(InputError) as caught:
+        download.fetch(original, opener=opener)
+    assert one_line(caught).startswith(url)
+
+
+def test_what_has_no_address_says_where_it_is_from():
+    original = small_source().originals[0]._replace(url=None, origin="ask the library")
+    with pytest.raises(InputError, match=r"train\.txt: there is no download: ask the library$"):
+        download.fetch(original)

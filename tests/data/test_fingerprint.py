@@ -1,8 +1,11 @@
 """The fingerprint sees everything that a result depends on."""
 
+import hashlib
+
 import numpy as np
 
 from seqlab.data.fingerprint import fingerprint
+from seqlab.data.images import ImageDataset, Labelled
 from seqlab.data.stream import Dataset, Stream
 
 
@@ -28,3 +31,31 @@ def test_fingerprint_changes_with_everything_in_the_data_set():
         *(dataset._replace(**{split: changed_score}) for split in ("train", "valid", "test")),
     ]
     assert len({reference, *map(fingerprint, changes)}) == len(changes) + 1
+
+
+def test_fingerprint_of_a_stream_is_the_one_that_results_already_hold():
+    train = Stream(np.arange(3, dtype=np.int32), np.ones(3, dtype=bool))
+    dataset = Dataset(train, train, train, ("a", "b", "c"), channels=3, start=1)
+    digest = hashlib.sha256(b"(('a', 'b', 'c'), 3, 1)")
+    for _ in range(3):
+        digest.update(b"((3,), '<i4')" + train.values.tobytes())
+        digest.update(b"((3,), '|b1')" + train.scored.tobytes())
+    assert fingerprint(dataset) == digest.hexdigest()
+
+
+def test_fingerprint_of_images_changes_with_everything():
+    def split() -> Labelled:
+        images = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
+        return Labelled(images, np.array([0, 1], np.int32))
+
+    dataset = ImageDataset(split(), split(), split(), ("cat", "dog"))
+    changed_pixel, changed_label = split(), split()
+    changed_pixel.images[1, 1, 1, 2] += 1
+    changed_label.labels[1] = 0
+    changes = [
+        dataset._replace(classes=("dog", "cat")),
+        dataset._replace(train=split()._replace(images=split().images.reshape(2, 2, 3, 2))),
+        *(dataset._replace(**{name: changed_pixel}) for name in ("train", "valid", "test")),
+        *(dataset._replace(**{name: changed_label}) for name in ("train", "valid", "test")),
+    ]
+    assert len({fingerprint(dataset), *map(fingerprint, changes)}) == len(changes) + 1
