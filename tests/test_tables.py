@@ -5,13 +5,14 @@ import io
 import json
 import math
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from seqlab import tables
+from seqlab import cli, tables
 from seqlab.errors import InputError
 from seqlab.tables import FORMATS, Column, Table, for_terminal, render
 
@@ -252,6 +253,100 @@ def test_latex_grid():
     assert latex.index(r"\end{tabular}") < notes[0] < notes[1] < latex.index(r"\end{table}")
 
 
+# HTML, read by the standard library's parser
+
+
+class Page(HTMLParser):
+    """What a browser would show, and what it would do besides: nothing, if all is well."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.shown: dict[str, list[str]] = {"caption": [], "p": [], "th": [], "td": []}
+        self.rows: list[list[str]] = []
+        self.right: list[list[bool]] = []
+        self.tags: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        assert {name for name, _ in attrs} <= {"class", "scope", "colspan"}
+        self.tags.append(tag)
+        if tag == "br":
+            self.handle_data("\n")
+            return
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+            self.right.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.right[-1].append(("class", "number") in attrs)
+        elif tag in self.shown:
+            self.shown[tag].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in self.shown:
+            assert self.open[-1:] == ["style"] or data.isspace(), data
+        elif self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+        else:
+            self.shown[self.open[-1]][-1] += data
+
+    def handle_comment(self, data):
+        raise AssertionError(f"a comment: {data}")
+
+    handle_decl = handle_pi = unknown_decl = handle_comment
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</td></tr></table></div><img src=x onerror=alert(1)>",
+    "</style><!-- ",
+    "]]> --> <!doctype html> <?php ?>",
+    "\" onload='x' & &lt; &#60; &amp;amp; &notit;",
+]
+
+
+@pytest.mark.parametrize("where", ["title", "heading", "cell", "section", "note"])
+def test_html_shows_every_character(where):
+    plain = Page(render(one_cell(PLAIN, where), "html"))
+    for text in NASTY + HOSTILE:
+        page = Page(render(one_cell(text, where), "html"))
+        seen = {
+            "title": page.shown["caption"],
+            "note": page.shown["p"],
+            "heading": page.rows[0][:1],
+            "section": page.rows[1],
+            "cell": page.rows[2][:1],
+        }
+        expected = {name: [PLAIN] for name in seen} | {where: [text]}
+        assert seen == expected
+        assert [row[1:] for row in page.rows] == [["n"], [], ["1.00"]]
+        assert [tag for tag in page.tags if tag != "br"] == plain.tags
+
+
+def test_html_grid():
+    html = render(GRID, "html")
+    page = Page(html)
+    assert page.rows == SEEN
+    assert page.shown["caption"] == ["Scores"]
+    assert page.shown["p"] == ["First note.", "Second note."]
+    numbers = [False, True, True, False]
+    assert page.right == [numbers if len(row) == 4 else [False] for row in SEEN]
+    table = ["table", "caption", "thead", *["tbody"] * 3]
+    assert [tag for tag in page.tags if tag in table] == table
+    assert page.tags[:2] == ["style", "div"]
+    assert "script" not in page.tags
+    assert "url(" not in html  # nothing is fetched
+    assert html.isascii()  # whatever encoding the page is in
+    assert html.count('colspan="4"') == 3
+
+
 # csv and json, read by the standard library
 
 
@@ -376,6 +471,9 @@ def test_a_terminal_gets_colour_and_a_pipe_does_not():
 def test_an_empty_table_has_its_headings(format):
     shown = render(EMPTY, format)
     names = [c.key if format in ("csv", "json") else c.title for c in EMPTY.columns[1:]]
+    if format == "html":
+        assert Page(shown).rows == [names]
+        return
     for name in names:
         assert name.replace("±", r"$\pm$").replace("%", r"\%") in shown or name in shown
     if format == "json":
@@ -407,6 +505,10 @@ def test_rows_before_the_first_section_stand_under_no_heading():
     table = Table("t", GRID.columns, ({"cell": "x"}, {"task": "A", "cell": "y"}), section="task")
     _, rows, _ = read_markdown(render(table, "markdown"))
     assert [row[0] for row in rows] == ["Cell", "x", "A", "y"]
+
+
+def test_the_command_line_has_every_format():
+    assert tuple(FORMATS) == cli.FORMATS
 
 
 def test_an_unknown_format_names_the_nearest():

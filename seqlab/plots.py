@@ -1,0 +1,130 @@
+"""Figures: one style, readable in a paper and to the colour-blind, and how they are saved.
+
+An experiment draws with `matplotlib.figure.Figure`, never with pyplot, so that nothing is global:
+
+    def figures(rows: list[dict[str, Any]]) -> dict[str, Figure]:
+        from seqlab import plots  # here: matplotlib is only needed to draw
+
+        figure, axes = plots.panels(1, 2)
+        axes[0, 0].plot(steps, errors)
+        plots.label(axes[0, 0], "Test error", "step", "%")
+        return {"errors": figure}
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from seqlab.errors import InputError
+
+# Okabe and Ito 2008: told apart with any colour vision; the yellow of eight is too pale on paper.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # as many: colour is never all that tells two apart
+
+COLUMN_WIDTH = 3.4  # inches; of a paper with two columns
+PAGE_WIDTH = 7.0
+
+STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#444444",
+    "axes.grid": True,
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.prop_cycle": cycler(color=COLOURS),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+    "font.size": 8,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "image.cmap": "gray",
+    "image.interpolation": "auto",
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.5,
+    "savefig.dpi": 200,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "seqlab",  # identifiers in an SVG are random without it
+    "xtick.color": "#444444",
+    "xtick.labelsize": 7.5,
+    "ytick.color": "#444444",
+    "ytick.labelsize": 7.5,
+}
+
+FORMATS = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  # and its metadata
+
+
+def draw(
+    figures: Callable[[list[dict[str, Any]]], dict[str, Figure]],
+    rows: list[dict[str, Any]],
+    folder: Path,
+) -> list[Path]:
+    """Let an experiment draw its results in the style of this file, and save what it has drawn.
+
+    The same figure gives the same bytes, on any day.
+
+    Args:
+        figures: of an experiment: its results to figures by name.
+        rows: the results.
+        folder: where NAME.png and NAME.svg go; made if need be.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InputError: nothing was drawn, a name is no file name, or the folder cannot be written.
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever a matplotlibrc says
+        matplotlib.rcParams.update(STYLE)
+        drawn = figures(rows)
+        if not drawn:
+            raise InputError("there is nothing to draw in these results")
+        for name in drawn:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                raise InputError(f"figure {name!r} is not a name of letters, digits, '_' and '-'")
+        paths = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, figure in drawn.items():
+                for suffix, metadata in FORMATS.items():
+                    paths.append(folder / f"{name}.{suffix}")
+                    figure.savefig(paths[-1], format=suffix, metadata=metadata)
+        except OSError as error:
+            raise InputError(f"figures cannot be written to {folder}: {error.strerror}") from error
+    return paths
+
+
+def panels(
+    rows: int = 1, columns: int = 1, width: float = PAGE_WIDTH, height: float | None = None
+) -> tuple[Figure, np.ndarray]:
+    """An empty figure and its axes [rows, columns]; width and height in inches."""
+    figure = Figure(figsize=(width, height or rows * width / columns * 0.75))
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def label(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
+    """What the panel shows, and its axes with their units."""
+    axes.set(title=title, xlabel=x, ylabel=y)
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        axes.legend()
+
+
+def picture(axes: Axes, image: np.ndarray, title: str = "", limits: tuple[float, float] = (0, 1)):
+    """A picture [H, W] in grey or [H, W, 3], without ticks; `limits` are black and white."""
+    axes.imshow(image, vmin=limits[0], vmax=limits[1])
+    axes.set(title=title, xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,71 @@
+"""A table on a terminal, in colour and fitted to its width; as text, whole and plain."""
+
+import io
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from seqlab.tables.table import Table, cell_text, is_numeric, sections, shown_columns
+
+FIRST_COLUMN = 24  # characters, where the width is scarce
+PADDING = 3  # characters from one column to the next
+
+
+def for_terminal(table: Table) -> RenderableType:
+    """One grid, its headings among the rows, folded to the width of what it is printed on."""
+    grid = RichTable(box=box.HORIZONTALS, header_style="bold")
+    columns = shown_columns(table)
+    for column in columns:
+        side = "right" if is_numeric(table, column) else "left"
+        grid.add_column(Text(column.title), justify=side, overflow="fold")
+    for heading, rows in sections(table):
+        grid.add_section()
+        if heading:
+            grid.add_row(Text(heading, style="bold cyan"))
+        for row in rows:
+            grid.add_row(*(Text(cell_text(row, column)) for column in columns))
+    notes = [Text(note, style="dim") for note in table.notes]
+    return Group(Text(table.title, style="bold"), grid, *notes)
+
+
+def fitted(table: Table, width: int) -> list[RenderableType]:
+    """What stands readably on `width` columns of a terminal: a grid a section, its heading above.
+
+    Columns that are empty are left out, and then the last ones until the rest fits; a line names
+    these. The first column is folded.
+    """
+    shown = [c for c in shown_columns(table) if any(cell_text(row, c) for row in table.rows)]
+    needed = {
+        c.key: max(len(c.title), *(len(cell_text(row, c)) for row in table.rows)) for c in shown
+    }
+    hidden: list[str] = []
+    if shown:
+        needed[shown[0].key] = min(needed[shown[0].key], FIRST_COLUMN)
+    while len(shown) > 1 and sum(needed[c.key] + PADDING for c in shown) > width:
+        hidden.insert(0, shown.pop().title)
+    parts: list[RenderableType] = [Text(table.title, style="bold")]
+    for heading, rows in sections(table):
+        grid = RichTable(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+        for column in shown:
+            side = "right" if is_numeric(table, column) else "left"
+            first = column is shown[0]
+            most = FIRST_COLUMN if first else None
+            grid.add_column(column.title, justify=side, no_wrap=not first, max_width=most)
+        for row in rows:
+            grid.add_row(*(Text(cell_text(row, column)) for column in shown))
+        parts += [Text(heading, style="bold cyan"), grid]
+    if hidden:
+        parts.append(
+            Text(f"Hidden for width: {', '.join(hidden)} (--columns chooses)", style="dim")
+        )
+    return [*parts, *(Text(note, style="dim") for note in table.notes)]
+
+
+def to_text(table: Table) -> str:
+    # wider than any table: what is piped into a file is not folded to somebody's terminal
+    console = Console(file=io.StringIO(), width=100_000, color_system=None)
+    with console.capture() as capture:
+        console.print(for_terminal(table))
+    return "\n".join(line.rstrip() for line in capture.get().rstrip().split("\n"))
