@@ -15,7 +15,7 @@ from seqlab.errors import InputError, nearest
 from seqlab.trial import BUDGETS
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
-FORMATS = ("text", "markdown", "csv", "latex", "json")
+FORMATS = ("text", "markdown", "csv", "latex", "json", "html")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         ("work", _work, "be one worker of a run"),
         ("status", _status, "how far an experiment is"),
         ("table", _table, "the table of an experiment's results"),
+        ("plot", _plot, "the figures of an experiment's results, as png and svg"),
     ):
         sub = add(name, command, text)
         sub.add_argument("experiment", choices=names, metavar="EXPERIMENT", help=", ".join(names))
@@ -100,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--data-dir", help="original data files; default: $SEQLAB_DATA")
         else:
             sub.add_argument("--budget", choices=BUDGETS, help="only this one")
-        if name != "table":
+        if name not in ("table", "plot"):
             sub.add_argument(
                 "--set",
                 action="append",
@@ -119,6 +120,8 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--format", choices=FORMATS, default="text")
         if name == "table":
             sub.add_argument("--columns", metavar="A,B", help="these alone, by their keys in json")
+        if name == "plot":
+            sub.add_argument("--output-dir", help="default: RESULTS/EXPERIMENT/plots")
         if name == "run":
             sub.add_argument("--workers", type=_positive, help="default: one a core")
             sub.add_argument("--retry-failed", action="store_true", help="run FAILED and OOM again")
@@ -129,6 +132,46 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("cell", metavar="CELL")
     for name, default in (("batch", 20), ("time", 35), ("input", 128), ("hidden", 128)):
         explain.add_argument(f"--{name}", type=_positive, default=default, metavar="N")
+
+    account = add("account", _account, "params, multiply-adds and memory of a network or a cell")
+    account.add_argument(
+        "name", metavar="NAME", help="a network, a cell, or FILE.py:NAME of one's own"
+    )
+    account.add_argument(
+        "--input", action="append", default=[], type=_shape, metavar="H,W,C", help="without batch"
+    )
+    account.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        type=_named_shape,
+        metavar="NAME=N,M",
+        help="the shape of a function's argument that is a parameter",
+    )
+    account.add_argument("--batch", type=_positive, default=1, metavar="N")
+    account.add_argument("--hidden", type=_positive, default=128, metavar="N", help="of a cell")
+    account.add_argument("--steps", type=_positive, default=35, metavar="N", help="of a cell")
+    account.add_argument(
+        "--save", choices=("products", "carries", "segments"), default="products", help="of a cell"
+    )
+    account.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    account.add_argument("--compile", action="store_true", help="ask the compiler, too; slower")
+    account.add_argument(
+        "--fits", type=_bytes, metavar="16GiB", help="the largest batch in so much memory"
+    )
+    account.add_argument(
+        "--optimizer",
+        choices=("sgd", "momentum", "adam"),
+        default="sgd",
+        help="the training step that --fits compiles",
+    )
+    account.add_argument("--format", choices=FORMATS, default="text")
+
+    size = add("output-size", _output_size, "(N - F + 2P)/S + 1 of a convolution or a pool")
+    size.add_argument("size", type=_positive, metavar="N", help="of the input")
+    size.add_argument("window", type=_positive, metavar="F", help="of the filter")
+    size.add_argument("--stride", type=_positive, default=1, metavar="S")
+    size.add_argument("--padding", type=_from_zero, default=0, metavar="P", help="on each side")
 
     data = add("data", _data, "the data sets that are made from files")
     data.add_argument(
@@ -143,6 +186,30 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
+
+
+def _from_zero(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    return tuple(_positive(length.strip()) for length in text.split(","))
+
+
+def _named_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, equals, shape = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=N,M")
+    return name, _shape(shape)
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 16GiB")
+    number, unit = found.groups()
+    base = 1000 if unit and not unit.endswith("i") else 1024
+    return int(float(number) * base ** (" KMGT".index(unit[0]) if unit else 0))
 
 
 def _list(_: argparse.Namespace) -> int:
@@ -229,7 +296,9 @@ def _rows(options: argparse.Namespace) -> tuple[Any, list[dict[str, Any]]]:
 
     experiment: Any = importlib.import_module(f"experiments.{options.experiment}")
     rows = results.load(results.named_root(options.results_dir), options.experiment)
-    conditions = [*options.only, *([f"budget={options.budget}"] if options.budget else [])]
+    conditions = list(options.only)
+    if options.budget and any("budget" in row["config"] for row in rows):  # else all are the same
+        conditions.append(f"budget={options.budget}")
     if not rows:
         raise InputError(
             f"no results of {options.experiment} yet: python launch.py run {options.experiment}"
@@ -245,6 +314,24 @@ def _table(options: argparse.Namespace) -> int:
     if options.columns:
         table = tables.select(table, options.columns.split(","))
     _print(table, options.format)
+    return 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    from seqlab import results
+
+    name = options.experiment
+    experiment: Any = importlib.import_module(f"experiments.{name}")
+    if not hasattr(experiment, "figures"):
+        raise InputError(f"{name} has no figures; its table: python launch.py table {name}")
+    try:
+        from seqlab import plots
+    except ModuleNotFoundError as error:
+        raise InputError("figures need matplotlib: pip install -e '.[plots]'") from error
+    _, rows = _rows(options)
+    folder = options.output_dir or results.named_root(options.results_dir) / name / "plots"
+    for path in plots.draw(experiment.figures, rows, Path(folder)):
+        print(path)
     return 0
 
 
@@ -290,6 +377,38 @@ def _explain(options: argparse.Namespace) -> int:
     try:
         print(explain(cell, options.batch, options.time, options.input, options.hidden))
     except ValueError as error:  # a cell says of D and H that they do not fit
+        raise InputError(str(error)) from error
+    return 0
+
+
+def _account(options: argparse.Namespace) -> int:
+    import json
+
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # shapes alone; no device is to be taken
+    from seqlab.accounting import named, report
+
+    sizes = named.Sizes(
+        options.input, dict(options.param), options.hidden, options.steps, options.save
+    )
+    found = named.find(options.name, sizes)
+    if options.fits is not None:
+        table = report.fits(options.name, found, options.fits, options.dtype, options.optimizer)
+        _print(table, options.format)
+        return 0
+    shown = report.Report(options.name, found, options.batch, options.dtype, options.compile)
+    if options.format == "json":
+        print(json.dumps(shown.as_json(), indent=1))
+    else:
+        _print(shown.as_table(), options.format)
+    return 0
+
+
+def _output_size(options: argparse.Namespace) -> int:
+    from seqlab.models.convnets.layers import output_size
+
+    try:
+        print(output_size(options.size, options.window, options.stride, options.padding))
+    except ValueError as error:
         raise InputError(str(error)) from error
     return 0
 
