@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
 
 
 def symbol_nll(
@@ -18,4 +18,12 @@ def frame_nll(
 ) -> Float[Array, "B T"]:
     """Σ_c -log p(target_c), each channel a Bernoulli with p = σ(logit_c)."""
     nll = optax.sigmoid_binary_cross_entropy(logits, targets.astype(logits.dtype)).sum(axis=-1)
+    return jnp.where(where, nll, 0.0)
+
+
+def class_nll(
+    logits: Float[Array, "*N K"], targets: Integer[Array, "*N"], where: Bool[Array, "*N"]
+) -> Float[Array, "*N"]:
+    """-log softmax(logits)[target]; N positions are images [B], or their pixels [B, H, W]."""
+    nll = optax.softmax_cross_entropy_with_integer_labels(logits, targets.astype(jnp.int32))
     return jnp.where(where, nll, 0.0)

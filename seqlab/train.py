@@ -7,9 +7,6 @@ compilation serves all settings of a shape.
 
 import dataclasses
 import functools
-import hashlib
-import json
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -23,16 +20,9 @@ import numpy as np
 import optax
 from flax import struct
 
-from seqlab import checkpoint, losses, metrics, optim
+from seqlab import losses, metrics, optim
 from seqlab.data.stream import Dataset, Stream
-
-
-class Diverged(Exception):
-    """The loss stopped being a number."""
-
-    def __init__(self, step: int):
-        super().__init__(f"the loss is not finite at step {step}")
-        self.step = step
+from seqlab.history import Diverged, commit, params_sha256, resume
 
 
 class Objective(NamedTuple):
@@ -213,7 +203,7 @@ def fit(
     train, valid, test = cut(dataset.train), cut(dataset.valid), cut(dataset.test)
     settings = jax.tree.map(jnp.asarray, settings)
     state = init_state(program, settings, jax.tree.map(lambda a: a[0], train))
-    state, history = (state, []) if folder is None else _resume(folder, state)
+    state, history = (state, []) if folder is None else resume(folder, state)
     epoch_steps = config.steps_per_epoch or len(train.scored)
     count = steps_per_dispatch(epoch_steps)
 
@@ -238,7 +228,7 @@ def fit(
             raise Diverged(int(state.step))
         history.append(epoch | {"seconds_per_step": statistics.median(seconds)})
         if folder is not None:
-            _save(folder, state, history)
+            commit(folder, state, history)
 
     best = min(history, key=lambda e: e["valid_nll"])
     return {
@@ -254,47 +244,3 @@ def fit(
 
 def _means(split: str, sums: dict[str, jax.Array]) -> dict[str, float]:
     return {f"{split}_{name}": value for name, value in metrics.means(sums).items()}
-
-
-def _save(folder: Path, state: TrainState, history: list[dict[str, float]]) -> None:
-    """Commit an epoch: its line in the log, then the state with the digest of all lines so far.
-
-    The history is JSON, not arrays, because JSON keeps every bit of a Python float.
-    """
-    log = "".join(json.dumps(epoch) + "\n" for epoch in history)
-    partial = folder / ".log.jsonl.tmp"
-    with open(partial, "w") as file:
-        file.write(log)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / "log.jsonl")
-    tree = {"state": state, "log_sha256": _digest(log)}
-    checkpoint.save(folder / "checkpoints", len(history), tree)
-
-
-def _resume(folder: Path, state: TrainState) -> tuple[TrainState, list[dict[str, float]]]:
-    """The newest good checkpoint and its history, or the given state and no history."""
-    like = {"state": state, "log_sha256": _digest("")}
-    found = checkpoint.restore(folder / "checkpoints", like)
-    if found is None:
-        return state, []
-    num_epochs, tree = found
-    log = (folder / "log.jsonl").read_text().splitlines(keepends=True)[:num_epochs]
-    if not np.array_equal(tree["log_sha256"], _digest("".join(log))):
-        raise checkpoint.CheckpointError(
-            f"{folder / 'log.jsonl'} is not the log of checkpoint {num_epochs} beside it"
-        )
-    return tree["state"], [json.loads(line) for line in log]
-
-
-def _digest(text: str) -> np.ndarray:
-    return np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
-
-
-def params_sha256(params: Any) -> str:
-    """A digest of all parameters, names and bits."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqlab import train
+from seqlab import checkpoint, train
 from seqlab.cells import CELLS
 from seqlab.checkpoint import CheckpointError
 from seqlab.data.stream import Dataset, Stream
@@ -437,7 +437,7 @@ def test_a_run_that_was_killed_ends_as_the_unbroken_one(
     unbroken, tmp_path, monkeypatch, name, call, saved
 ):
     with monkeypatch.context() as patch:
-        interrupt(patch, name, call, train.checkpoint if name == "save" else train)
+        interrupt(patch, name, call, checkpoint if name == "save" else train)
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path)
     steps = [path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")]
