@@ -11,19 +11,21 @@ T·B rows:
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn, Var
 from jaxtyping import Array
 
 from seqlab.recurrence import platform
-from seqlab.recurrence.backward import Source, trace_backward, trace_meetings
-from seqlab.recurrence.parts import Parts, Step, Values, is_float, widths
-from seqlab.recurrence.products import ONE_GRADIENT, pieces, sum_to, weight_gradient
+from seqlab.recurrence.backward import trace_backward, trace_meetings
+from seqlab.recurrence.gradients import every, found, products_gradient, sums_gradient, total
+from seqlab.recurrence.order import after
+from seqlab.recurrence.parts import Parts, Step, Values
+from seqlab.recurrence.products import ONE_GRADIENT
 from seqlab.recurrence.split import CARRY, Split, shape_of
 
 
@@ -58,6 +60,7 @@ class Program:
         if recompute:
             needed = Step([True] * len(split.carry), *jax.tree.map(lambda _: False, needed[1:]))
         self.needed = needed
+        self.known_after = meetings.known
         # What is also an output is kept once; of a carry, h_{t-1} is the y of the step before.
         self.as_output = Step(
             carry=[_position(atom, split.outputs) for atom in split.carry_out],
@@ -123,32 +126,24 @@ class Program:
         self, saved: Saved, cotangents: tuple[Values, Values]
     ) -> tuple[Values, Values, Values]:
         """The cotangents of params, of the first carry and of the inputs."""
-        parts, split = self.parts, self.parts.split
+        parts, split, sources = self.parts, self.parts.split, self.back.sources
         if self.recompute:  # not before the cotangents are there, and not as part of the way there
             saved, cotangents = lax.optimization_barrier((saved, cotangents))
         from_params, pull_params = jax.vjp(parts.from_params, saved.params)
-        from_inputs = functools.partial(parts.from_inputs, rules=ONE_GRADIENT)
-        stacks, pull_inputs = jax.vjp(from_inputs, from_params, saved.inputs)
-        weights = parts.weights(from_params)
-        transposed = [weight.T for weight in weights]
-        steps = self._steps(saved)
+        steps, inputs = self._steps(saved), saved.inputs
         if self.recompute:
-            over_time = jax.vmap(functools.partial(parts.forward, from_params, weights))
-            steps = Step(steps.carry, stacks, over_time(steps.carry, stacks)[2])
-
-        def body(d_carry, values):
-            step, d_outputs = values
-            arguments = from_params, transposed, step, d_carry, d_outputs
-            used = jax.tree.map(lambda u, a: a if u else None, self.back.used, arguments)
-            return self.back.call(*jax.tree.leaves(used))
-
-        d_last, d_outputs = cotangents
-        d_first, written = self._scan(
-            body, d_last, (steps, d_outputs), not self.reverse, length=len(saved.inputs[0])
-        )
-        d_inputs, d_groups, d_sums, d_borders = (
-            [_found(written, source) for source in part] for part in self.back.sources[1:]
-        )
+            d_first, written, known = self._loop_again(from_params, steps.carry, inputs, cotangents)
+            # The products after the loop wait for it: what they read would be laid out beside it.
+            carry, inputs = after(written, (steps.carry, inputs))
+            steps = Step(carry, parts.from_inputs(from_params, inputs), known)
+        else:
+            body = self._step_back(from_params, parts.weights(from_params))
+            stacks = steps, cotangents[1]
+            d_first, written = self._scan(
+                body, cotangents[0], stacks, not self.reverse, len(inputs[0])
+            )
+        d_groups = [found(written, source) for source in sources.groups]
+        d_borders = [found(written, source) for source in sources.borders]
 
         def meetings(own):
             if not jax.tree.leaves(steps):  # a step that meets no params
@@ -159,36 +154,79 @@ class Program:
 
         _, pull_meetings, left_sides = jax.vjp(meetings, from_params, has_aux=True)
         (d_from_params,) = pull_meetings(d_borders)
-        d_products = self._products_gradient(left_sides, d_groups)
-        d_added = self._sums_gradient(d_sums)
-        d_more, d_xs = pull_inputs(_every(d_inputs, split.from_inputs, stacks))
+        d_products = products_gradient(parts, left_sides, d_groups)
+        d_added = sums_gradient(parts, sources.sums, written, merged=self.recompute)
+        if self.recompute:
+            inputs = after(d_products, inputs)
+            if len({source.stack for source in sources.inputs}) > 1:  # they are put side by side
+                written = after(d_products, written)
+        from_inputs = functools.partial(parts.from_inputs, rules=ONE_GRADIENT)
+        stacks, pull_inputs = jax.vjp(from_inputs, from_params, inputs)
+        d_inputs = [found(written, source) for source in sources.inputs]
+        d_more, d_xs = pull_inputs(every(d_inputs, split.from_inputs, stacks))
         terms = d_from_params, d_products, d_added, d_more
-        d_all = [_total(of_one) for of_one in zip(*terms, strict=True)]
+        d_all = [total(of_one) for of_one in zip(*terms, strict=True)]
         (d_params,) = pull_params(d_all)
         return d_params, d_first, d_xs
 
-    def _products_gradient(self, left_sides: Values, d_groups: Values) -> list[Array | None]:
-        """d_rhs = lhsᵀ @ d_result over all T·B rows, for every product of the loop."""
-        gradients: dict[Var, Array] = {}
-        for group, lhs, d_result in zip(self.parts.groups, left_sides, d_groups, strict=True):
-            d_merged = weight_gradient(self.parts.how(group), lhs, d_result)
-            d_weights = pieces(d_merged, widths(group))
-            for product, d_rhs in zip(group.products, d_weights, strict=True):
-                d_rhs = (d_rhs.T if product.transposed else d_rhs).astype(
-                    shape_of(product.rhs).dtype
-                )
-                known = gradients.get(product.rhs)
-                gradients[product.rhs] = d_rhs if known is None else known + d_rhs
-        return [gradients.get(var) for var in self.parts.split.from_params]
+    def _step_back(self, from_params: Values, weights: Values) -> Callable:
+        """The body of the backward loop: d_carry, (step, d_outputs) -> d_carry, values to stack."""
+        transposed = [weight.T for weight in weights]
 
-    def _sums_gradient(self, d_sums: Values) -> list[Array | None]:
-        """What is added has the cotangent of the sum, over all T·B rows."""
-        gradients: dict[Var, Array] = {}
-        for var, d_sum in zip(self.parts.sums.values(), d_sums, strict=True):
-            gradient = sum_to(shape_of(var), d_sum)
-            known = gradients.get(var)
-            gradients[var] = gradient if known is None else known + gradient
-        return [gradients.get(var) for var in self.parts.split.from_params]
+        def body(d_carry: Values, values: tuple[Step, Values]) -> tuple[Values, Values]:
+            step, d_outputs = values
+            arguments = from_params, transposed, step, d_carry, d_outputs
+            used = jax.tree.map(lambda u, a: a if u else None, self.back.used, arguments)
+            return self.back.call(*jax.tree.leaves(used))
+
+        return body
+
+    def _loop_again(
+        self, from_params: Values, carry: Values, inputs: Values, cotangents: tuple[Values, Values]
+    ) -> tuple[Values, Values, Values]:
+        """The backward loop where each step is first computed again, from its carry and its input.
+
+        Its products with x, too: for all T at once, before the loop, they would hold as much memory
+        as the cotangents that the loop writes, and on a CPU it takes the same time.
+
+        Returns:
+            d_first; the stacks written; of `Step.known`, what is read after the loop.
+        """
+        parts = self.parts
+        weights = parts.weights(from_params)
+        step_back = self._step_back(from_params, weights)
+
+        def again(carry: Values, inputs: Values) -> Step:
+            alone = [value[None] for value in inputs]
+            from_inputs = [value[0] for value in parts.from_inputs(from_params, alone)]
+            known = parts.forward(from_params, weights, carry, from_inputs)[2]
+            return Step(carry, from_inputs, known)
+
+        def results(d_carry, values):
+            carry, inputs, d_outputs = values
+            step = again(carry, inputs)
+            d_carry, written = step_back(d_carry, (step, d_outputs))
+            return d_carry, (written, _only(step.known, self.known_after))
+
+        def body(state, values):
+            (d_carry, stacks), (values, t) = state, values
+            d_carry, written = results(d_carry, values)
+
+            def write(stack, value):
+                return lax.dynamic_update_index_in_dim(stack, value, t, axis=0)
+
+            return (d_carry, jax.tree.map(write, stacks, written)), None
+
+        d_last, d_outputs = cotangents
+        values, length = (carry, inputs, d_outputs), len(inputs[0])
+        _, shapes = jax.eval_shape(results, d_last, jax.tree.map(lambda stack: stack[0], values))
+        empty = jax.tree.map(lambda one: jnp.zeros((length, *one.shape), one.dtype), shapes)
+        # Those that `lax.scan` makes for its results wait for nothing: not even for the way there.
+        state = d_last, after(cotangents, empty)
+        (d_first, (written, known)), _ = self._scan(
+            body, state, (values, jnp.arange(length)), not self.reverse, length
+        )
+        return d_first, written, known
 
     def _steps(self, saved: Saved) -> Step:
         """What is needed of all steps; a carry that the outputs hold is one step off there."""
@@ -259,26 +297,3 @@ def _position(atom: Any, atoms: list) -> int | None:
 
 def _only(values: Values, wanted: list[bool]) -> list[Array | None]:
     return [value if is_wanted else None for value, is_wanted in zip(values, wanted, strict=True)]
-
-
-def _found(stacks: Values, source: Source) -> Array:
-    stack = stacks[source.stack]
-    if source.columns is None:
-        return stack
-    return lax.slice_in_dim(stack, *source.columns, axis=-1)
-
-
-def _every(d_floats: Values, variables: list[Var], stacks: Values) -> list[Any]:
-    """Cotangents of all values, from those of the floating-point ones."""
-    remaining = iter(d_floats)
-    return [
-        next(remaining) if is_float(var) else np.zeros(stack.shape, jax.dtypes.float0)
-        for var, stack in zip(variables, stacks, strict=True)
-    ]
-
-
-def _total(terms: tuple[Array | None, ...]) -> Array:
-    present = [term for term in terms if term is not None]
-    if present[0].dtype == jax.dtypes.float0:
-        return present[0]
-    return functools.reduce(jnp.add, present)

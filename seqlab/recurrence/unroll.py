@@ -48,9 +48,14 @@ def unroll(
             carry is frozen bit for bit, ys is 0, and what xs holds there (even NaN) has no effect.
         reverse: run from the last real step of each row to the first. ys[:, t] still belongs to
             xs[:, t].
-        save: what is kept for the backward pass. "products": all it reads, the fastest. "carries":
-            the carry before each step; the rest is computed again, for all T at once. "segments":
-            the carry before each of √T segments, which are run again one by one.
+        save: what is kept for the backward pass. Peaks and times are those of forward and backward
+            by lstm, gru, mut1 and mut3 on two CPU cores, next to "products".
+            "products": all it reads; the fastest.
+            "carries": the carry before each step; the backward loop computes the rest of each step
+            again, and its products with it. 0.54 to 0.63 of the peak, about 1.3 of the time.
+            "segments": the carry before each of √T segments, which are run again one by one. For
+            all T there is little more than xs and ys: 0.2 to 0.25 of the peak at T = 400, about 1.2
+            of the time, up to 1.5 where T is small.
         product_dtype: bfloat16, for instance: the sides of every matrix product are rounded to it,
             and the sums are float32. Everything else keeps its dtype, the carry above all.
 
@@ -59,7 +64,8 @@ def unroll(
 
     Raises:
         ValueError: an argument has another shape or dtype than the cell expects; the step does not
-            return a carry like the one it takes.
+            return a carry like the one it takes; product_dtype, of a step that can only run as a
+            plain scan.
     """
     if save not in SAVE:
         raise ValueError(f"save must be one of {', '.join(SAVE)}, got {save!r}")
@@ -94,6 +100,10 @@ def _over_time(
         parts, consts, (carry_shape, ys_shape) = split(step, params, carry, first, time)
     except CannotSplit as reason:
         name = getattr(step, "__qualname__", "a step")
+        if product_dtype is not None:
+            raise ValueError(
+                f"product_dtype must be None: {name} runs as a plain scan: {reason}."
+            ) from None
         warnings.warn(f"{name} runs as a plain scan: {reason}.", stacklevel=4)
         return scan(step, params, carry, inputs, reverse)
     program = Program(Parts(parts, product_dtype), reverse, recompute)
