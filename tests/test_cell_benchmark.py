@@ -75,6 +75,7 @@ def test_default_is_seven_cells_on_four_shapes_against_all_that_there_is(machine
         "linen": 28,
         "torch": 28,
         "torch_compile": 4 * 2,  # those without a layer of their own, on 35 steps
+        "products": 28,
     }
     assert all(t.shape.time == 35 for t in trials if t.peer == "torch_compile")
 
@@ -90,6 +91,7 @@ def test_paper_is_all_of_it(machine):
     assert {t.workload for t in on_cpu} == set(case.WORKLOADS)
     assert {t.cell for t in on_cpu if t.peer == "plain"} == set(CELLS)
     assert {t.cell for t in on_cpu if t.peer != "plain"} == set(bench.BENCHMARKED)
+    assert {t.peer for t in on_gpu} == set(peers.PEERS) - {"products"}
     assert {(t.cell, t.precision) for t in on_gpu if t.peer == "cudnn"} == {
         ("lstm", "float32"),
         ("lstm", "tf32"),
@@ -106,7 +108,7 @@ def test_the_peers_of_a_case_follow_one_another(machine):
 
 def test_what_is_missing_here_is_not_tried(machine):
     machine(without=("torch", "torch_compile", "cudnn"))
-    assert {t.peer for t in bench.trials("default")} == {"plain", "nnx", "linen"}
+    assert {t.peer for t in bench.trials("default")} == {"plain", "nnx", "linen", "products"}
     with pytest.raises(InputError, match="no torch on a cpu"):
         bench.check(Trial("smoke", "lstm", SMALL, peer="torch"))
 
@@ -190,6 +192,20 @@ def test_a_trial_from_beginning_to_end(in_no_time):
     assert metrics["trip_counts"] == metrics["peer_trip_counts"] == [4, 4]
     line = bench.table([row(Trial("smoke", "gru", FEW_UNITS, pairs=2), **metrics)]).rows[0]
     assert line["plain_ratio"] == metrics["ratio_median"]
+
+
+def test_a_floor_is_held_to_nothing_and_its_column_says_so(in_no_time):
+    trial = Trial("default", "mut3", FEW_UNITS, peer="products", pairs=2)
+    metrics = bench.run(trial)
+    json.dumps(metrics, allow_nan=False)
+    assert metrics["parity_err"] < 1e-5  # ours is
+    assert metrics["peer_parity_err"] is None
+    assert metrics["peer_dots_in_loop"] == metrics["dots_in_loop"] == [3, 3]
+    assert metrics["peer_trip_counts"] == metrics["trip_counts"] == [4, 4]
+    table = bench.table([row(trial, **metrics)])
+    assert table.rows[0]["products_ratio"] == metrics["ratio_median"]
+    assert "products alone" in [column.title for column in table.columns]
+    assert any("products alone: no competitor but a floor" in note for note in table.notes)
 
 
 def test_nothing_is_timed_that_computes_something_else(in_no_time, monkeypatch):
@@ -346,6 +362,6 @@ def test_the_table_in_every_format(format):
 
 def test_peers_have_been_described():
     rows = [measured("gru", A, peer, 1.5) for peer in peers.PEERS]
-    for title, what in peers.PEERS.values():
-        assert f"{title}: {what}." in bench.table(rows).notes
+    for peer in peers.PEERS.values():
+        assert f"{peer.title}: {peer.what}." in bench.table(rows).notes
     assert math.isclose(np.mean([r["plain_ratio"] for r in bench.table(rows).rows]), 1.5)

@@ -84,7 +84,7 @@ class Program(NamedTuple):
         call: compute once; an accelerator may still be at it when this returns.
         wait: until what `call` returned is there.
         outputs: the results as float32 arrays: "ys"; or "d_xs" and, by symbol, "d_…" the gradients
-            or "update_…" what a training step at `CHECKED_RATE` adds.
+            or "update_…" what a training step at `CHECKED_RATE` adds. None of a floor.
         facts: what there is to record of it, JSON values.
     """
 

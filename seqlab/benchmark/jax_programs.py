@@ -235,7 +235,7 @@ def compute(
 
 def prepare(case: Case, recurrence: Recurrence) -> Program:
     """Compile a case."""
-    dtype, matmul, _ = PRECISIONS[case.precision]
+    dtype = PRECISIONS[case.precision].dtype
 
     def on_device(array: np.ndarray) -> jax.Array:
         return jnp.asarray(array, dtype)
@@ -246,10 +246,7 @@ def prepare(case: Case, recurrence: Recurrence) -> Program:
     def run(params, xs, weights, rate):
         return compute(recurrence, case.workload, params, xs, weights, rate)
 
-    began = time.perf_counter()
-    with jax.default_matmul_precision(matmul):
-        compiled = jax.jit(run).lower(*arguments, on_device(np.zeros(()))).compile()
-    compile_seconds = time.perf_counter() - began
+    compiled, facts = compile_in(case.precision, run, *arguments, on_device(np.zeros(())))
 
     # At rate 0 the thousandth call computes what the first did.
     still, moving = on_device(np.zeros(())), on_device(np.array(CHECKED_RATE))
@@ -270,11 +267,20 @@ def prepare(case: Case, recurrence: Recurrence) -> Program:
             named |= {f"update_{s}": value - case.params[s] for s, value in trained.items()}
         return named
 
+    facts = {"version": recurrence.version, **facts}
+    return Program(call, jax.block_until_ready, outputs, facts)
+
+
+def compile_in(precision: str, run: Callable, *arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """A program, and what there is to record of it; see `PRECISIONS`."""
+    began = time.perf_counter()
+    with jax.default_matmul_precision(PRECISIONS[precision].matmul):
+        compiled = jax.jit(run).lower(*arguments).compile()
+    compile_seconds = time.perf_counter() - began
     memory: Any = compiled.memory_analysis()
     ends = memory.argument_size_in_bytes + memory.output_size_in_bytes
     found = loops(compiled.as_text() or "")
-    facts = {
-        "version": recurrence.version,
+    return compiled, {
         "compile_s": compile_seconds,
         "while_body_ops": [loop.ops for loop in found],
         "dots_in_loop": [loop.dots for loop in found],
@@ -282,4 +288,3 @@ def prepare(case: Case, recurrence: Recurrence) -> Program:
         "bytes": ends,
         "peak_mem": ends + memory.temp_size_in_bytes,
     }
-    return Program(call, jax.block_until_ready, outputs, facts)

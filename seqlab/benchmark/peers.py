@@ -5,15 +5,23 @@ import shutil
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from seqlab.benchmark import jax_programs
+from seqlab.benchmark import jax_programs, products
 from seqlab.benchmark.case import Case, Program, Shape
 
 
 class Peer(NamedTuple):
-    """A competitor: what it is called in a table, and what it is."""
+    """What ours is measured against.
+
+    Attributes:
+        title: what it is called in a table.
+        what: what it is.
+        is_floor: it is not the cell but a part of the work, and no competitor: its ratio is the
+            share of our time that the part alone takes. It has no outputs that could be wrong.
+    """
 
     title: str
     what: str
+    is_floor: bool = False
 
 
 PEERS = {
@@ -30,7 +38,14 @@ PEERS = {
     ),
     "torch_compile": Peer("torch compiled", "that loop under torch.compile, up to 35 steps"),
     "cudnn": Peer("cuDNN in JAX", "jax.experimental.rnn.lstm, on GPUs"),
+    "products": Peer(
+        "products alone",
+        "no competitor but a floor, the matrix products of our program in the same loops and "
+        "nothing else; the ratio is their share of our time, and what they compute is not a cell",
+        is_floor=True,
+    ),
 }
+RIVALS = tuple(name for name, peer in PEERS.items() if not peer.is_floor)
 
 IN_TORCH = ("rnn", "lstm", "gru_reset_after", "gru", "mut1", "mut2", "mut3")
 LOOPS_IN_TORCH = ("gru", "mut1", "mut2", "mut3")
@@ -74,6 +89,8 @@ def prepare(case: Case, peer: str) -> Program:
         from seqlab.benchmark import torch_programs  # seconds, and not everybody has it
 
         return torch_programs.prepare(case, compiled=peer == "torch_compile")
+    if peer == "products":
+        return products.prepare(case)
     recurrence = {
         "plain": jax_programs.plain,
         "nnx": jax_programs.nnx_rnn,
