@@ -129,7 +129,9 @@ def _grouped(
     rows: list[dict[str, Any]],
 ) -> dict[tuple[str, str], dict[str, list[dict[str, Any]]]]:
     """Results by data set and section, then by network: what differs is the seed."""
-    groups = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for row in sorted(rows, key=lambda row: _order(row["config"])):
         config = row["config"]
         data = config["data"]["name"]

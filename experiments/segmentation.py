@@ -162,7 +162,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _grouped(rows: list[dict[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    groups = defaultdict(lambda: defaultdict(list))
+    groups: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in sorted(rows, key=lambda r: (BUDGETS.index(r["config"]["budget"]), r["trial_id"])):
         config = row["config"]
         section = heading(config, trials(config["budget"]))

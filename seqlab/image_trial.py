@@ -164,7 +164,11 @@ def run(trial: Trial, folder: Path | None = None) -> tuple[TrainState, dict[str,
     """Train the trial's network; its last state, and its metrics."""
     dataset, sha256 = load(trial.data)
     smallest = NETWORKS[trial.network].input_shape
-    dataset = ImageDataset(*(padded(split, smallest) for split in dataset[:3]), dataset.classes)
+    dataset = dataset._replace(
+        train=padded(dataset.train, smallest),
+        valid=padded(dataset.valid, smallest),
+        test=padded(dataset.test, smallest),
+    )
     settings = DecaySettings(
         learning_rate=trial.optim.learning_rate,
         momentum=trial.optim.momentum,

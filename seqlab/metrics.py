@@ -1,6 +1,7 @@
 """Metrics as sums over positions, added up over a split and divided once at the end."""
 
 import statistics
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -64,7 +65,7 @@ def mask_sums(
     }
 
 
-def means(sums: dict[str, jax.typing.ArrayLike]) -> dict[str, float]:
+def means(sums: Mapping[str, jax.Array | np.ndarray | np.generic]) -> dict[str, float]:
     """Divide each sum by the count.
 
     Raises:
@@ -76,7 +77,7 @@ def means(sums: dict[str, jax.typing.ArrayLike]) -> dict[str, float]:
     return {name: float(value) / count for name, value in sums.items() if name != "count"}
 
 
-def mask_means(sums: dict[str, jax.typing.ArrayLike]) -> dict[str, Any]:
+def mask_means(sums: Mapping[str, jax.Array | np.ndarray | np.generic]) -> dict[str, Any]:
     """Divide what `mask_sums` added up: nll, error, the IoU of each class, and their mean.
 
         IoU_k = |guess_k ∩ truth_k| / |guess_k ∪ truth_k|

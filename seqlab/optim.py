@@ -101,7 +101,7 @@ def kernels(params: Any) -> Any:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def sgd_momentum(settings: DecaySettings, rate: jax.Array) -> optax.GradientTransformation:
+def sgd_momentum(settings: DecaySettings, rate: jax.Array | float) -> optax.GradientTransformation:
     """g ← ∇ + λw,  v ← μv + g,  w ← w - rate·v: the decay is the gradient of λ/2 ‖w‖²."""
     return optax.chain(
         optax.add_decayed_weights(settings.weight_decay, kernels),
@@ -110,7 +110,7 @@ def sgd_momentum(settings: DecaySettings, rate: jax.Array) -> optax.GradientTran
     )
 
 
-def adamw(settings: DecaySettings, rate: jax.Array) -> optax.GradientTransformation:
+def adamw(settings: DecaySettings, rate: jax.Array | float) -> optax.GradientTransformation:
     """w ← w - rate·(Adam(∇) + λw), β₂ = 0.999, ε = 1e-8; Adam where λ = 0.
 
     Source: Loshchilov and Hutter 2019, Algorithm 2.
@@ -125,12 +125,12 @@ def adamw(settings: DecaySettings, rate: jax.Array) -> optax.GradientTransformat
 DECAYED = {"sgd_momentum": sgd_momentum, "adamw": adamw}
 
 
-def constant(step: jax.Array, steps: jax.Array) -> jax.Array:
+def constant(step: jax.Array | int, steps: jax.Array | int) -> jax.Array:
     """The full rate throughout."""
     return jnp.ones((), jnp.float32)
 
 
-def staircase(step: jax.Array, steps: jax.Array) -> jax.Array:
+def staircase(step: jax.Array | int, steps: jax.Array | int) -> jax.Array:
     """A tenth from the half on, a hundredth from three quarters on.
 
     With 64,000 steps: at 32,000 and 48,000, as He et al. 2015, section 4.2.
@@ -139,13 +139,13 @@ def staircase(step: jax.Array, steps: jax.Array) -> jax.Array:
     return jnp.where(step >= steps // 2, lower, 1.0)
 
 
-def cosine(step: jax.Array, steps: jax.Array) -> jax.Array:
+def cosine(step: jax.Array | int, steps: jax.Array | int) -> jax.Array:
     """(1 + cos(π step/steps)) / 2 (Loshchilov and Hutter 2017, without restarts)."""
-    progress = step.astype(jnp.float32) / steps.astype(jnp.float32)
+    progress = jnp.asarray(step, jnp.float32) / jnp.asarray(steps, jnp.float32)
     return (1 + jnp.cos(jnp.pi * progress)) / 2
 
 
-SCHEDULES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+SCHEDULES: dict[str, Callable[[jax.Array | int, jax.Array | int], jax.Array]] = {
     "constant": constant,
     "staircase": staircase,
     "cosine": cosine,

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ class Objective(NamedTuple):
 
     loss: Callable[..., jax.Array]
     sums: Callable[..., dict[str, jax.Array]]
-    means: Callable[[dict[str, jax.Array]], dict[str, Any]]
+    means: Callable[[Mapping[str, jax.Array | np.ndarray | np.generic]], dict[str, Any]]
 
 
 CLASSES = Objective(losses.class_nll, metrics.class_sums, metrics.means)
