@@ -193,6 +193,8 @@ def _iou_cells(runs: list[list[float | None]]) -> dict[str, float | None]:
 
 def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":
     """Six test pictures, their true masks and those of the first seed."""
+    from matplotlib.patches import Patch
+
     from seqlab import plots
 
     drawn = {}
@@ -209,6 +211,11 @@ def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":
                 plots.picture(axes[2, number], _coloured(mask))
             for panel, title in zip(axes[:, 0], ("picture", "truth", network), strict=True):
                 panel.set_ylabel(title)
+            shown = [
+                Patch(color=colour, label=name)
+                for name, colour in zip(CLASSES[1:], plots.COLOURS, strict=False)
+            ]
+            figure.legend(handles=shown, loc="outside lower center", ncols=len(shown))
             name = f"masks_{row['config']['budget']}"
             drawn[image_trial.fresh_name(name, drawn)] = figure
     return drawn

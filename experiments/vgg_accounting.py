@@ -96,8 +96,8 @@ COLUMNS = (
     Column("verdict", "verdict"),
 )
 NOTES = (
-    "Memory in elements; MB is 10⁶ bytes of float32. A verdict compares at the digits that the deck "
-    "prints.",
+    "Memory in elements; MB is 10⁶ bytes of float32. A verdict compares at the digits that the "
+    "deck prints.",
     "×2 for backward (deck): JAX keeps for the backward pass what the last line says, and XLA's "
     "peak is higher still: python launch.py account vgg16 --compile",
 )

@@ -1,5 +1,6 @@
 """Losses per position, in nats. The caller sums and divides; positions outside `where` are 0."""
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
@@ -25,5 +26,8 @@ def class_nll(
     logits: Float[Array, "*N K"], targets: Integer[Array, "*N"], where: Bool[Array, "*N"]
 ) -> Float[Array, "*N"]:
     """-log softmax(logits)[target]; N positions are images [B], or their pixels [B, H, W]."""
-    nll = optax.softmax_cross_entropy_with_integer_labels(logits, targets.astype(jnp.int32))
+    # Not picked out by an index: the gradient of that is a scatter, slow to compile and to run.
+    nll = optax.softmax_cross_entropy(
+        logits, jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
+    )
     return jnp.where(where, nll, 0.0)

@@ -85,9 +85,15 @@ def lowered_flops(step: Step) -> float:
 
 
 def figures(step: Step) -> Figures:
-    """Compile for the first device and ask; nothing is allocated and nothing run."""
+    """Compile for the first device and ask; nothing is allocated and nothing run.
+
+    Raises:
+        NotImplementedError: the compiler has no memory analysis.
+    """
     lowered = jax.jit(step.function, donate_argnums=step.donated).lower(*step.arguments)
     memory = lowered.compile().memory_analysis()
+    if memory is None:
+        raise NotImplementedError("this compiler does not say how much memory a program takes")
     return Figures(
         flops=float((lowered.cost_analysis() or {}).get("flops", float("nan"))),
         arguments=memory.argument_size_in_bytes,

@@ -6,15 +6,15 @@ from typing import Any
 
 from seqlab.accounting.graph import VIEWS, Array, Node, seen_through
 
-FUSED = frozenset(
-    (
-        "add add_any sub mul div rem max min neg abs sign exp exp2 log log1p expm1 tanh logistic "
-        "erf erf_inv rsqrt sqrt cbrt square integer_pow pow sin cos select_n eq ne lt le gt ge and "
-        "or not xor convert_element_type clamp is_finite floor ceil round nextafter copy "
-        "reduce_precision shift_left shift_right_logical stop_gradient broadcast_in_dim iota pad "
-        "slice concatenate rev dynamic_slice split"
-    ).split()  # noqa: SIM905
-)
+_ELEMENT_WISE = """
+    add add_any sub mul div rem max min neg abs sign exp exp2 log log1p expm1 tanh logistic erf
+    erf_inv rsqrt sqrt cbrt square integer_pow pow sin cos select_n eq ne lt le gt ge and or not xor
+    convert_element_type clamp is_finite floor ceil round nextafter copy reduce_precision
+    shift_left shift_right_logical stop_gradient
+"""
+_INDEXED = "broadcast_in_dim iota pad slice concatenate rev dynamic_slice split"
+
+FUSED = frozenset([*_ELEMENT_WISE.split(), *_INDEXED.split()])
 """Computed inside the kernels that read them; memory of their own only if a heavy kernel does."""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from seqlab.accounting import fields
 from seqlab.accounting.fields import Field
@@ -87,18 +88,16 @@ def operations(function: Callable[..., Any], params: Any, inputs: Sequence[Any])
     return found
 
 
-def inner(eqn: Any) -> jax.extend.core.ClosedJaxpr | None:  # pyright: ignore
+def inner(eqn: Any) -> ClosedJaxpr | None:
     """The one program that a call stands for; None for an operation that is none."""
     programs = [
-        setting
-        for setting in eqn.params.values()
-        if isinstance(setting, jax.extend.core.ClosedJaxpr | jax.extend.core.Jaxpr)
+        setting for setting in eqn.params.values() if isinstance(setting, ClosedJaxpr | Jaxpr)
     ]
     if len(programs) != 1 or eqn.primitive.name in ("scan", "while", "reduce"):
         return None
     program = programs[0]
-    if isinstance(program, jax.extend.core.Jaxpr):
-        program = jax.extend.core.ClosedJaxpr(program, ())
+    if isinstance(program, Jaxpr):
+        program = ClosedJaxpr(program, ())
     return program if len(program.jaxpr.invars) == len(eqn.invars) else None
 
 

@@ -47,7 +47,8 @@ def of_module(
     image = jax.ShapeDtypeStruct((batch, *input_shape), dtype)
     variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x), image)
     variables = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), dict(variables))
-    is_trained = {"train": True} if "train" in inspect.signature(module.__call__).parameters else {}
+    has_train = "train" in inspect.signature(module.__call__).parameters
+    is_trained: dict[str, Any] = {"train": True} if has_train else {}
 
     def function(variables: Any, x: Any) -> Any:
         return module.apply(variables, x)
