@@ -79,7 +79,7 @@ def test_all_networks_and_batches_are_planned():
     for trial in planned:
         training_memory.check(trial)
     with pytest.raises(InputError, match="Did you mean 'vgg16'"):
-        training_memory.check(training_memory.Trial("smoke", "vgg61", 4))
+        training_memory.check(training_memory.Trial("smoke", "vvg16", 4))
 
 
 def test_complexity_has_every_network_and_draws_those_with_an_accuracy():

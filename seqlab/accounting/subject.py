@@ -45,7 +45,8 @@ def of_module(
         ValueError: the input does not fit; the network says which layer.
     """
     image = jax.ShapeDtypeStruct((batch, *input_shape), dtype)
-    variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x), image)
+    drawn = jax.ShapeDtypeStruct(image.shape, jnp.float32)  # parameters are drawn in float32
+    variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x), drawn)
     variables = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), dict(variables))
     has_train = "train" in inspect.signature(module.__call__).parameters
     is_trained: dict[str, Any] = {"train": True} if has_train else {}

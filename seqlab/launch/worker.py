@@ -13,9 +13,9 @@ import jax
 
 from seqlab import checkpoint, results
 from seqlab.errors import InputError
+from seqlab.history import Diverged
 from seqlab.launch.plan import Plan
 from seqlab.launch.provenance import provenance
-from seqlab.train import Diverged
 from seqlab.trial import as_dict, trial_id
 
 MAX_ATTEMPTS = 3

@@ -24,7 +24,7 @@ def own_file(tmp_path):
             from seqlab.cells import CELLS
 
             def layer(x, w, b):
-                return jax.nn.relu(x @ w + b)
+                return jax.nn.relu(x @ w + b[None])
 
             def endless(x):
                 return jax.lax.while_loop(lambda y: y.sum() < 9, lambda y: y * 2, x)
@@ -76,7 +76,7 @@ def test_function_module_and_cell_of_a_file(own_file):
 @pytest.mark.parametrize(
     ("name", "sizes", "says"),
     [
-        ("vgg61", {}, "no network or cell 'vgg61'. Did you mean 'vgg16'"),
+        ("vvg16", {}, "no network or cell 'vvg16'. Did you mean 'vgg16'"),
         ("lsmt", {}, "no network or cell 'lsmt'. Did you mean 'lstm'"),
         ("nowhere.py:f", {}, "no file nowhere.py"),
         ("vgg16", {"inputs": [(224, 224)]}, "--input of vgg16 is H,W,C such as 224,224,3"),
