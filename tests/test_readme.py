@@ -66,6 +66,15 @@ def test_the_explanation_is_what_the_command_prints(capsys):
     assert shown.partition("\n\n")[0] == printed.partition("\n\n")[0]
 
 
+def test_the_account_is_what_the_command_prints(capsys):
+    assert cli.main(["account", "vgg16"]) == 0
+    printed = {tuple(line.split()) for line in capsys.readouterr().out.splitlines()}
+    (shown,) = re.findall(r"\$ python launch.py account vgg16\n(.*?)```", README, re.DOTALL)
+    lines = [tuple(line.split()) for line in shown.splitlines() if line.strip() != "…"]
+    assert len(lines) == 7
+    assert set(lines) <= printed
+
+
 def test_the_table_of_the_environment_is_the_one_in_force():
     assert tables.render(environment.table(), "markdown").strip() in README
 

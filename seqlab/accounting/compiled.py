@@ -71,7 +71,9 @@ def training_step(subject: Subject, optimizer: str) -> Step:
             real = [y for y in outputs if jnp.issubdtype(y.dtype, jnp.floating)]
             return sum((jnp.square(y).mean() for y in real), start=jnp.zeros((), real[0].dtype))
 
-        updates, opt_state = transformation.update(jax.grad(loss)(params), opt_state, params)
+        grads = jax.grad(loss)(params)
+        with jax.numpy_dtype_promotion("standard"):  # Adam of optax: a float to an integer power
+            updates, opt_state = transformation.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
     opt_state = jax.eval_shape(transformation.init, params)

@@ -13,7 +13,8 @@ from seqlab.trial import trial_id
 class Experiment(Protocol):
     """A file in experiments/: the recipe of one table or figure.
 
-    Three functions are its heart; `check` and `follow_up` complete them.
+    Three functions are its heart; `check` and `follow_up` complete them. It may have a fourth,
+    figures(rows) -> {name: matplotlib figure}, which `launch.py plot` calls.
     """
 
     __name__: str

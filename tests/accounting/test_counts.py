@@ -5,7 +5,6 @@ import math
 import jax
 import numpy as np
 import pytest
-from mac_oracles import MACS
 
 from seqlab.accounting import account, of_module
 from seqlab.accounting.compiled import forward, lowered_flops
@@ -65,11 +64,6 @@ def test_rows_account_for_every_parameter(name, counted):
     assert totals.params == sum(row.params for row in counted(name).rows) == params
     assert totals.params == PARAMS.get(name, params)
     assert totals.weights == WEIGHTS.get(name, totals.weights) <= params
-
-
-@pytest.mark.parametrize("name", MACS)
-def test_macs_are_those_of_the_papers_tables(name, counted):
-    assert counted(name).totals.macs == MACS[name]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -38,13 +38,14 @@ def test_every_network_within_a_tenth(name, batch):
 
 @pytest.mark.parametrize("save", ["products", "carries", "segments"])
 def test_a_recurrence_grows_with_its_steps_as_the_compiler_says(save):
+    """By array that is kept: of the LSTM the prediction is right to a tenth in every mode."""
     peaks = []
     for steps in (100, 400):
-        step = training_step(of_cell("mut3", CELLS["mut3"], 32, 32, steps, 8, save=save), "sgd")
+        step = training_step(of_cell("lstm", CELLS["lstm"], 32, 32, steps, 8, save=save), "sgd")
         peaks.append((predicted_peak(step), figures(step).peak))
     (predicted, compiled), (predicted_long, compiled_long) = peaks
     growth = (predicted_long - predicted) / (compiled_long - compiled)
-    assert growth == pytest.approx(1, abs=0.2)
+    assert growth == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -6,9 +6,12 @@ import jax.numpy as jnp
 import pytest
 
 from seqlab.accounting import account
+from seqlab.accounting.compiled import figures, training_step
+from seqlab.accounting.memory import predicted_peak
 from seqlab.accounting.named import Sizes, find
 from seqlab.accounting.report import Report, fits
 from seqlab.errors import InputError
+from seqlab.tables import FORMATS, render
 
 
 @pytest.fixture
@@ -114,12 +117,9 @@ def test_what_is_wrong_with_a_file_of_ones_own(own_file, attribute, sizes, says)
 
 
 def test_report_of_every_format_has_every_layer():
-    from seqlab.tables import FORMATS, render
-
-    with jnp_promotion():
-        report = Report("lenet5", find("lenet5", Sizes()), 2, "bfloat16", is_compiled=False)
+    report = Report("lenet5", find("lenet5", Sizes()), 2, "bfloat16", is_compiled=False)
     layers = [row["layer"] for row in report.as_json()["rows"]]
-    assert layers == ["input", "c1", "s2", "c3", "s4", "c5", "f6", "output"] or len(layers) == 8
+    assert len(layers) == 8  # the input, two convolutions, two pools, three products
     for format in FORMATS:
         shown = render(report.as_table(), format)
         assert all(layer in shown for layer in layers)
@@ -129,8 +129,7 @@ def test_report_of_every_format_has_every_layer():
 
 
 def test_auxiliary_heads_stand_apart():
-    with jnp_promotion():
-        report = Report("googlenet", find("googlenet", Sizes()), 1, "float32", is_compiled=False)
+    report = Report("googlenet", find("googlenet", Sizes()), 1, "float32", is_compiled=False)
     found = report.as_json()
     assert found["totals"]["params"] == 6_998_552
     assert {row["layer"].split("/")[0] for row in found["auxiliary"]} == {
@@ -144,28 +143,15 @@ def test_auxiliary_heads_stand_apart():
 def test_largest_batch_is_the_largest():
     named = find("lenet5", Sizes())
     limit = 20 * 2**20
-    with jnp_promotion():
-        table = fits("lenet5", named, limit, "float32", "sgd")
-        (row,) = [r for r in table.rows if (r["program"], r["dtype"]) == ("sgd", "float32")]
-        for key, peak in (("predicted", _predicted), ("compiler", _compiled)):
-            assert peak(named, row[key]) <= limit < peak(named, row[key] + 1)
+    table = fits("lenet5", named, limit, "float32", "sgd")
+    (row,) = [r for r in table.rows if (r["program"], r["dtype"]) == ("sgd", "float32")]
+    for key, peak in (("predicted", _predicted), ("compiler", _compiled)):
+        assert peak(named, row[key]) <= limit < peak(named, row[key] + 1)
 
 
 def _predicted(named, batch):
-    from seqlab.accounting.compiled import training_step
-    from seqlab.accounting.memory import predicted_peak
-
     return predicted_peak(training_step(named.subject(batch, jnp.float32), "sgd"))
 
 
 def _compiled(named, batch):
-    from seqlab.accounting.compiled import figures, training_step
-
     return figures(training_step(named.subject(batch, jnp.float32), "sgd")).peak
-
-
-def jnp_promotion():
-    """Adam of optax raises a Python float to an integer power."""
-    import jax
-
-    return jax.numpy_dtype_promotion("standard")
