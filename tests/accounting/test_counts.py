@@ -5,6 +5,7 @@ import math
 import jax
 import numpy as np
 import pytest
+from mac_oracles import MACS
 
 from seqlab.accounting import account, of_module
 from seqlab.accounting.compiled import forward, lowered_flops
@@ -67,6 +68,16 @@ def test_rows_account_for_every_parameter(name, counted):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_macs_are_those_of_the_papers_tables(name, counted):
+    assert counted(name).totals.macs == MACS[name]
+
+
+DEEP = ("resnet101", "resnet152", "plain50", "plain101", "plain152")  # seconds to lower each
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in DEEP)) for n in NETWORKS]
+)
 def test_the_compiler_counts_the_same_but_for_element_wise_work(name, counted):
     """XLA leaves out the zeros of the padding, and adds what is no multiply-add."""
     network = NETWORKS[name]
@@ -136,7 +147,8 @@ def test_receptive_fields_are_the_published_ones(name, counted):
         for row in counted(name).rows
         if len(row.output_shape) == 3 and row.receptive_field
     ]
-    assert max(local) == (FIELDS[name], FIELDS[name])
+    widest = tuple(max(extents) for extents in zip(*local, strict=True))
+    assert widest == (FIELDS[name], FIELDS[name])
 
 
 VGG16_MEMORY = (
