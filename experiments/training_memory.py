@@ -35,7 +35,7 @@ ALONE = False
 
 BATCHES = (1, 8, 32)
 RECURRENT = ("rnn", "lstm", "gru", "mut1", "mut3")
-STEPS = (35, 140, 560)
+STEPS = (35, 350)
 SAVES = ("products", "carries", "segments")
 
 

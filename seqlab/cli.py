@@ -155,7 +155,9 @@ def _parser() -> argparse.ArgumentParser:
         "--save", choices=("products", "carries", "segments"), default="products", help="of a cell"
     )
     account.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    account.add_argument("--compile", action="store_true", help="ask the compiler, too; slower")
+    account.add_argument(
+        "--compile", action="store_true", help="ask the compiler (of JAX_PLATFORMS, or cpu) as well"
+    )
     account.add_argument(
         "--fits", type=_bytes, metavar="16GiB", help="the largest batch in so much memory"
     )

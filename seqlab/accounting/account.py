@@ -49,7 +49,7 @@ class Accounting(NamedTuple):
     totals: Totals
 
 
-def account(what: nn.Module | Subject | Any, *inputs: Any) -> Accounting:
+def account(what: Any, *inputs: Any) -> Accounting:
     """Count what a network, a cell over time or a function costs. Nothing is allocated.
 
     Args:

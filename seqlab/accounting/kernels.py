@@ -108,9 +108,9 @@ class Kernels:
     def _from_argument(self, array: Array) -> frozenset[Kernel]:
         return frozenset([self._given[array]]) if array in self._given else frozenset()
 
-    def copy_if_needed(self, argument: Array, update: Kernel) -> None:
+    def copy_if_needed(self, argument: Array, update: Kernel) -> bool:
         """Give a donated argument memory of its own if something reads it that its update does not
-        wait for: XLA does not order the two.
+        wait for: XLA does not order the two. Returns whether it is so.
         """
         before, ahead = {update}, [update]
         while ahead:
@@ -120,6 +120,7 @@ class Kernels:
         given = self._given[argument]
         if any(given in kernel.reads and kernel not in before for kernel in self.all):
             given.bytes = argument.bytes
+        return given.bytes > 0
 
     def _inputs_behind(self, array: Array) -> frozenset[Kernel]:
         assert array.made_by is not None

@@ -40,7 +40,10 @@ def _temporaries(traced: Any, donated: set[int]) -> int:
     last = [kernels.result(array) for array in results]
     written = sum(array.bytes for array, kernel in zip(results, last, strict=True) if kernel)
     overwritten = sum(array.bytes for n, array in enumerate(arguments) if n in donated)
-    for number, kernel in enumerate(last):
-        if number in donated and kernel:
-            kernels.copy_if_needed(arguments[number], kernel)
-    return max(written - overwritten, 0) + peak(kernels.all, last)
+    rooms = [
+        kernel
+        for number, kernel in enumerate(last)
+        if kernel and (number not in donated or kernels.copy_if_needed(arguments[number], kernel))
+    ]
+    outputs = [kernel for kernel in last if kernel]
+    return max(written - overwritten, 0) + peak(kernels.all, outputs, rooms)

@@ -101,11 +101,6 @@ def inner(eqn: Any) -> ClosedJaxpr | None:
     return program if len(program.jaxpr.invars) == len(eqn.invars) else None
 
 
-def scope(eqn: Any) -> tuple[str, ...]:
-    """The module path that the equation was traced under, without the outermost module."""
-    return tuple(str(eqn.source_info.name_stack).split("/")[1:])
-
-
 def _walk(
     program: Any,
     arguments: Sequence[Value],

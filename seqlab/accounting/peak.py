@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from seqlab.accounting.kernels import Kernel
 
 
-def peak(kernels: list[Kernel], last: Sequence[Kernel | None]) -> int:
+def peak(kernels: list[Kernel], outputs: Sequence[Kernel], rooms: Sequence[Kernel]) -> int:
     """The most bytes alive at once, outputs apart.
 
-    An output's memory is free until the output is written, so arrays that fit and are dead by then
-    are put there, the largest first.
+    Args:
+        kernels: of the program.
+        outputs: those that write its outputs.
+        rooms: those of them whose memory is free before: arrays that fit and are dead by the time
+            the output is written are put there, the largest first.
     """
     order = _first_ready(kernels)
     born = {kernel: time for time, kernel in enumerate(order)}
@@ -18,7 +21,6 @@ def peak(kernels: list[Kernel], last: Sequence[Kernel | None]) -> int:
     for kernel in order:
         for source in kernel.reads:
             dies[source] = max(dies[source], born[kernel])
-    outputs = [kernel for kernel in last if kernel is not None]
     is_output = set(outputs)
     spans: list[tuple[int, int, int]] = []  # bytes, born, dies
     started = dict(born)
@@ -30,8 +32,8 @@ def peak(kernels: list[Kernel], last: Sequence[Kernel | None]) -> int:
                         continue
                     started[kernel], started[source] = started[source], -1
                     break
-    room_spans = {kernel: [(started[kernel], len(order))] for kernel in outputs}
-    by_size = sorted(is_output, key=lambda kernel: kernel.bytes)
+    room_spans = {kernel: [(started[kernel], len(order))] for kernel in rooms}
+    by_size = sorted(room_spans, key=lambda kernel: kernel.bytes)
     for kernel in sorted(order, key=lambda kernel: (-kernel.bytes, -born[kernel])):
         if kernel in is_output or started[kernel] < 0:
             continue

@@ -1,11 +1,12 @@
 """The accounting as a table to project, and as JSON."""
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqlab.accounting.account import Accounting, Saved, account_subject, saved
 from seqlab.accounting.batches import largest_batch
-from seqlab.accounting.compiled import OPTIMIZERS, Figures, figures, forward, training_step
+from seqlab.accounting.compiled import OPTIMIZERS, Figures, Step, figures, forward, training_step
 from seqlab.accounting.memory import predicted_peak
 from seqlab.accounting.named import DTYPES, Named, one_line
 from seqlab.accounting.rows import Row
@@ -27,8 +28,11 @@ COLUMNS = (
 )
 
 COMPILED_COLUMNS = (
-    Column("compiled_mib", "compiler, MiB", ",.2f"),
-    Column("error", "predicted / compiler", ".3f"),
+    Column("gflops", "GFLOPs", ",.3f"),
+    Column("argument_mib", "arguments, MiB", ",.2f"),
+    Column("temporary_mib", "temporaries, MiB", ",.2f"),
+    Column("compiled_mib", "peak, MiB", ",.2f"),
+    Column("error", "predicted / peak", ".3f"),
 )
 
 
@@ -122,8 +126,14 @@ class Report:
         for step, peak in self.predicted.items():
             line = {"layer": step, "mib": peak / MIB}
             if step in self.compiled:
-                compiled = self.compiled[step].peak
-                line |= {"compiled_mib": compiled / MIB, "error": peak / compiled}
+                found = self.compiled[step]
+                line |= {
+                    "gflops": found.flops / 1e9,
+                    "argument_mib": found.arguments / MIB,
+                    "temporary_mib": found.temporaries / MIB,
+                    "compiled_mib": found.peak / MIB,
+                    "error": peak / found.peak,
+                }
             lines.append({"section": "peak memory, predicted", **line})
         return Table(
             f"{self.name}: {inputs}, {self.dtype}, per {of}",
@@ -134,11 +144,6 @@ class Report:
         )
 
     def _line(self, row: Row) -> dict[str, Any]:
-        field = row.receptive_field
-        (space, *_) = [x.shape[1:-1] for x in self.subject.inputs.values()]
-        shown = None if field is None else by(field) if len(set(field)) > 1 else str(field[0])
-        if field and len(field) == len(space) and all(f >= s for f, s in zip(field, space)):  # noqa: B905
-            shown = "all"
         return {
             "layer": row.layer,
             "output_shape": by(row.output_shape),
@@ -147,8 +152,17 @@ class Report:
             "params": row.params,
             "weights": row.weights,
             "macs": row.macs,
-            "receptive_field": shown,
+            "receptive_field": self._field(row.receptive_field),
         }
+
+    def _field(self, extents: tuple[int, ...] | None) -> str | None:
+        if extents is None:
+            return None
+        (first, *_) = self.subject.inputs.values()
+        space = first.shape[1:-1]
+        if len(extents) == len(space) and all(map(operator.ge, extents, space)):
+            return "all"
+        return str(extents[0]) if len(set(extents)) == 1 else by(extents)
 
 
 NOTES = (
@@ -160,8 +174,9 @@ NOTES = (
     "parameters and the optimiser's state donated.",
 )
 COMPILER_NOTE = (
-    "Compiler: XLA's memory analysis for this machine. On a CPU it does not see what a chain of "
-    "fused convolutions takes inside, so that its figure for forward is too small there."
+    "GFLOPs and what follows: XLA's own figures for this machine; it counts a loop once. On a CPU "
+    "it does not see what a chain of fused convolutions takes inside, so that its memory for "
+    "forward is too small there."
 )
 
 
@@ -192,7 +207,7 @@ def fits(name: str, named: Named, limit: int, dtype: str, optimizer: str) -> Tab
     of one training step as the compiler says.
     """
 
-    def peak(program: str, kind: str, batch: int) -> Any:
+    def step(program: str, kind: str, batch: int) -> Step:
         subject = named.subject(batch, DTYPES[kind])
         return forward(subject) if program == "forward" else training_step(subject, program)
 
@@ -200,12 +215,12 @@ def fits(name: str, named: Named, limit: int, dtype: str, optimizer: str) -> Tab
     for program in ("forward", *OPTIMIZERS):
         for kind in DTYPES:
             fitting = largest_batch(
-                lambda batch, p=program, k=kind: predicted_peak(peak(p, k, batch)), limit
+                lambda batch, p=program, k=kind: predicted_peak(step(p, k, batch)), limit
             )
             row: dict[str, Any] = {"program": program, "dtype": kind, "predicted": fitting}
             if (program, kind) == (optimizer, dtype):
                 row["compiler"] = largest_batch(
-                    lambda batch, p=program, k=kind: figures(peak(p, k, batch)).peak, limit, fitting
+                    lambda batch, p=program, k=kind: figures(step(p, k, batch)).peak, limit, fitting
                 )
             rows.append(row)
     gib = limit / 2**30
