@@ -93,6 +93,18 @@ BAD = {
     "no workers": (["run", NAME, "--workers", "0"], "'0' is not a whole number from 1"),
     "half a worker": (["run", NAME, "--workers", "0.5"], "'0.5' is not a whole number"),
     "unknown data action": (["data", "prepar"], "Did you mean 'prepare'?"),
+    "no shape": (["account", "vgg16", "--input", "224,x"], "'x' is not a whole number from 1"),
+    "no named shape": (["account", "f.py:f", "--param", "3,3"], "'3,3' is not NAME=N,M"),
+    "no amount": (["account", "vgg16", "--fits", "much"], "'much' is not an amount of memory"),
+    "unknown dtype": (["account", "vgg16", "--dtype", "float23"], "Did you mean 'float32'?"),
+    "negative padding": (["output-size", "7", "3", "--padding", "-1"], "not a whole number"),
+}
+BAD_ACCOUNTS = {
+    "unknown network": (["account", "vvg16"], "no network or cell 'vvg16'. Did you mean 'vgg16'?"),
+    "image too small": (["account", "lenet5", "--input", "4,4,1"], "window 5×5 does not fit"),
+    "2.33 positions": (["output-size", "7", "3", "--stride", "3"], "N=7, window F=3, stride S=3"),
+    "the number itself": (["output-size", "7", "3", "--stride", "3"], "= 2.33 is not whole"),
+    "no such file": (["account", "nowhere.py:f"], "no file nowhere.py"),
 }
 BAD_VALUES = {
     "unknown field": (["--set", "model.parameter_buget=9"], "Did you mean 'parameter_budget'?"),
@@ -127,6 +139,28 @@ def assert_one_line(done: Done, *parts: str):
 def test_a_mistake_in_the_command_is_one_line(command, tmp_path, arguments, part):
     assert_one_line(command(*arguments), part)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("arguments", "part"), BAD_ACCOUNTS.values(), ids=BAD_ACCOUNTS.keys())
+def test_what_cannot_be_accounted_for_is_one_line(command, arguments, part):
+    assert_one_line(command(*arguments), part)
+
+
+def test_output_sizes_of_the_lectures(command):
+    assert command("output-size", "7", "3").out == "5\n"
+    assert command("output-size", "7", "3", "--stride", "2").out == "3\n"
+    assert command("output-size", "32", "5").out == "28\n"
+
+
+def test_account_in_json_is_json_and_has_every_key(command):
+    done = command("account", "lenet5", "--batch", "3", "--format", "json")
+    assert (done.code, done.err) == (0, "")
+    found = json.loads(done.out)
+    assert {"name", "rows", "totals"} <= found.keys()
+    keys = {"layer", "output_shape", "activations", "params", "weights", "macs", "receptive_field"}
+    assert all(keys <= row.keys() for row in found["rows"])
+    assert found["totals"]["macs"] == 3 * 416_520
+    assert found["totals"]["params"] == sum(row["params"] for row in found["rows"]) == 61_706
 
 
 @pytest.mark.parametrize(("arguments", "part"), BAD_VALUES.values(), ids=BAD_VALUES.keys())
