@@ -135,7 +135,7 @@ FAMILIES = {
     "alexnet": (0, 0),
     "vgg": (0, 0),
     "googlenet": (0, -9),
-    "inception": (-20, 8),
+    "inception": (20, -9),
     "resnet": (0, 9),
 }
 
