@@ -47,6 +47,21 @@ def output_size(size: int, window: int, stride: int = 1, padding: int = 0) -> in
     return room // stride + 1
 
 
+def once(x: Array) -> Array:
+    """x; on a CPU it is computed once, and not anew by all that read it.
+
+    XLA for CPUs puts a sum of skips into every kernel that reads it, and with it the sum before
+    that, back to the first block: a step of ResNet-56 took five times as long. A branch that is
+    never taken is what it does not look behind. Elsewhere, and in value, this is the identity.
+    """
+
+    def behind_a_branch(x: Array) -> Array:
+        never = jax.lax.stop_gradient(x.ravel()[0]) > jnp.inf
+        return jax.lax.cond(never, lambda x: x * jnp.asarray(jnp.nan, x.dtype), lambda x: x, x)
+
+    return jax.lax.platform_dependent(x, cpu=behind_a_branch, default=lambda x: x)
+
+
 def require_fit(layer: nn.Module, x: Array, window: tuple[int, ...], padding: int) -> None:
     """Raise ValueError if the window is larger than the padded image, which JAX makes empty."""
     size = x.shape[1:-1]

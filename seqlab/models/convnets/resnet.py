@@ -12,7 +12,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from seqlab.models.convnets.layers import Convolution, GlobalAveragePool, MaxPool, batch_norm
+from seqlab.models.convnets.layers import (
+    Convolution,
+    GlobalAveragePool,
+    MaxPool,
+    batch_norm,
+    once,
+)
 
 Shortcut = Callable[[Array, tuple[int, ...], int, bool], Array]
 
@@ -51,9 +57,9 @@ class BasicBlock(nn.Module):
         y = nn.relu(batch_norm(train, "norm1")(y))
         y = convolve(name="conv2")(y)
         y = batch_norm(train, "norm2")(y)
-        if self.shortcut is not None:
-            y = y + self.shortcut(x, y.shape, self.stride, train)
-        return nn.relu(y)
+        if self.shortcut is None:
+            return nn.relu(y)
+        return once(nn.relu(y + self.shortcut(x, y.shape, self.stride, train)))
 
 
 class Bottleneck(nn.Module):
@@ -78,9 +84,9 @@ class Bottleneck(nn.Module):
         y = nn.relu(batch_norm(train, "norm2")(y))
         y = convolve(4 * self.width, (1, 1), name="conv3")(y)
         y = batch_norm(train, "norm3")(y)
-        if self.shortcut is not None:
-            y = y + self.shortcut(x, y.shape, self.stride, train)
-        return nn.relu(y)
+        if self.shortcut is None:
+            return nn.relu(y)
+        return once(nn.relu(y + self.shortcut(x, y.shape, self.stride, train)))
 
 
 Block = type[BasicBlock] | type[Bottleneck]
