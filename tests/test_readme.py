@@ -91,6 +91,14 @@ def test_the_ratios_to_peers_are_the_recorded_ones():
         assert f"{line} |" in README
 
 
+def test_the_error_of_predicted_memory_is_the_recorded_one():
+    recorded = json.loads((ROOT / "experiments/recorded/training_memory.json").read_text())
+    errors = [abs(r["error"]) for r in recorded["rows"] if r["batch"] == 8 and not r["steps"]]
+    (claimed,) = re.findall(r"it is within ([\d.]+)% for every network", README)
+    assert len(errors) >= 25
+    assert max(errors) <= float(claimed) < max(errors) + 0.5
+
+
 def test_cell_of_the_readme_appears_by_name_and_passes_the_property_tests(tmp_path):
     copy = tmp_path / "seqlab"
     ignored = shutil.ignore_patterns(".*", "__pycache__", "results", "*.egg-info")
