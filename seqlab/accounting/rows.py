@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from seqlab.accounting.operations import Operation, Value, macs, macs_inside
+from seqlab.accounting.operations import Operation, macs, macs_inside
 
 CONVOLUTION, PRODUCT, POOL, OTHER, INPUT = "convolution", "product", "pool", "other", "input"
 
@@ -236,10 +236,6 @@ def nonlinear_elements(operations: Sequence[Operation]) -> int:
     return sum(
         operation.repeats * math.prod(operation.outputs[0].shape)
         for operation in operations
-        if operation.primitive in NONLINEARITIES and _of_array(operation.outputs[0])
+        if operation.primitive in NONLINEARITIES and operation.outputs[0].shape
         if any(value.data for value in operation.inputs)
     )
-
-
-def _of_array(value: Value) -> bool:
-    return bool(value.shape)
