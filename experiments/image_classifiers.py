@@ -38,7 +38,7 @@ __all__ = ["ALONE", "check", "figures", "follow_up", "run", "table", "trials"]
 
 ALONE = False
 
-LENET = Optim(schedule="cosine", learning_rate=0.05, weight_decay=0.0)
+LENET = Optim(schedule="cosine", learning_rate=0.02, weight_decay=5e-4)
 VGG = Optim(schedule="cosine", learning_rate=0.1, weight_decay=5e-4)
 
 
