@@ -93,9 +93,9 @@ def test_the_ratios_to_peers_are_the_recorded_ones():
 
 def test_the_error_of_predicted_memory_is_the_recorded_one():
     recorded = json.loads((ROOT / "experiments/recorded/training_memory.json").read_text())
-    errors = [abs(r["error"]) for r in recorded["rows"] if r["batch"] == 8 and not r["steps"]]
+    errors = [abs(row["error"]) for row in recorded["rows"] if row["batch"] and not row["steps"]]
     (claimed,) = re.findall(r"it is within ([\d.]+)% for every network", README)
-    assert len(errors) >= 25
+    assert len(errors) >= 80
     assert max(errors) <= float(claimed) < max(errors) + 0.5
 
 
