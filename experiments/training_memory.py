@@ -1,8 +1,8 @@
 """Peak memory of a training step: predicted from the traced program, and by the compiler.
 
 Claim: what a network takes to train can be told without compiling and without allocating it, within
-about a tenth of what XLA for CPUs then takes. A recurrence over T steps can be told, too, less well:
-its figure is above XLA's by up to a third, where XLA has a step use memory again that seqlab has not.
+about a tenth of what XLA for CPUs then takes. A recurrence over T steps can be told, too, less
+well: within a third.
 
     python launch.py run training_memory --budget smoke     three networks and a cell; a minute
     python launch.py run training_memory                    all; ten minutes on two cores
