@@ -36,6 +36,7 @@ from seqlab.data.arithmetic import FLOOR
 from seqlab.data.fingerprint import fingerprint
 from seqlab.data.xml import ANCHORS
 from seqlab.errors import InputError, nearest
+from seqlab.history import same_data
 from seqlab.models.budget import count_params, units_for_budget
 from seqlab.models.rnn import stack
 from seqlab.models.sequence import FramePredictor, LanguageModel
@@ -307,6 +308,7 @@ def load(config: DataConfig) -> tuple[Dataset, str]:
 def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
     """Train the trial's network on its stream; metrics of the epoch with the best validation."""
     dataset, sha256 = load(trial.data)
+    same_data(folder, sha256)
     kind = trial.model.cell, trial.model.num_layers, type(trial.data)
     units = units_for_budget(functools.partial(num_params, *kind), trial.model.parameter_budget)
     program = train.Program(

@@ -29,6 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from seqlab.interruption import SIGNALS
+
 PyTree = Any
 
 ARRAYS = "arrays"
@@ -44,14 +46,14 @@ class CheckpointError(Exception):
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the block is done: orbax's event loop does not survive them."""
+    """Signals wait until the block is done: orbax's event loop does not survive them."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread alone
         return
     waiting = []
     handlers = {
         number: signal.signal(number, lambda *arguments: waiting.append(arguments))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in SIGNALS
     }
     try:
         yield
@@ -145,6 +147,11 @@ def discard(folder: Path) -> None:
     _delete_partials(folder)
     if not any(folder.iterdir()):
         folder.rmdir()
+
+
+def latest_step(folder: Path) -> int | None:
+    """The newest committed step, which nobody has verified; None where there is none."""
+    return max(_steps(folder), default=None)
 
 
 def _steps(folder: Path) -> list[int]:

@@ -8,6 +8,10 @@ class InputError(Exception):
     """Bad input from a person: the command line prints it as one line and exits with 2."""
 
 
+class Changed(InputError):
+    """What was begun with other code or data would go on with these."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` for the closest valid name, else the list of valid names."""
     names = sorted(valid)

@@ -21,6 +21,7 @@ from seqlab.data.fingerprint import fingerprint
 from seqlab.data.images import ImageDataset, Images, Labelled
 from seqlab.data.shapes import Shapes
 from seqlab.errors import InputError, nearest
+from seqlab.history import same_data
 from seqlab.intervals import mean_ci
 from seqlab.models.convnets import NETWORKS
 from seqlab.optim import DECAYED, SCHEDULES, DecaySettings
@@ -163,6 +164,7 @@ def program(trial: Trial) -> Program:
 def run(trial: Trial, folder: Path | None = None) -> tuple[TrainState, dict[str, Any]]:
     """Train the trial's network; its last state, and its metrics."""
     dataset, sha256 = load(trial.data)
+    same_data(folder, sha256)
     smallest = NETWORKS[trial.network].input_shape
     dataset = dataset._replace(
         train=padded(dataset.train, smallest),
@@ -197,7 +199,7 @@ COLUMNS = (
 NOTES = (
     "train, test: mean over n seeds of the last network, in evaluation; ± 95% CI (Student t), none "
     "for one seed. Seeds change weights, order and augmentation, and not the split.",
-    "images/s: trained on, median over dispatches. not done: trials by status that are in no mean.",
+    "images/s: trained on, median over epochs. not done: trials by status that are in no mean.",
 )
 
 

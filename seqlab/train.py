@@ -20,9 +20,9 @@ import numpy as np
 import optax
 from flax import struct
 
-from seqlab import losses, metrics, optim
+from seqlab import interruption, losses, metrics, optim
 from seqlab.data.stream import Dataset, Stream
-from seqlab.history import Diverged, commit, params_sha256, resume
+from seqlab.history import Diverged, Log, device_seconds, params_sha256
 
 
 class Objective(NamedTuple):
@@ -191,55 +191,70 @@ def fit(
         settings: the values it is run with.
         dataset: the streams.
         config: batch size, unroll, schedule.
-        folder: where `checkpoints/` (one an epoch, resumed from) and `log.jsonl` go; None writes
-            nothing.
+        folder: where the log and the checkpoints go, one an epoch, and are resumed from; None
+            writes nothing.
 
     Raises:
         Diverged: a training loss was not finite.
+        KeyboardInterrupt: after a signal, when the state at the next boundary is saved.
     """
     cut = functools.partial(
         windows, start=dataset.start, batch_size=config.batch_size, unroll=config.unroll
     )
     train, valid, test = cut(dataset.train), cut(dataset.valid), cut(dataset.test)
     settings = jax.tree.map(jnp.asarray, settings)
-    state = init_state(program, settings, jax.tree.map(lambda a: a[0], train))
-    state, history = (state, []) if folder is None else resume(folder, state)
+    log = Log(folder)
+    state = log.resume(init_state(program, settings, jax.tree.map(lambda a: a[0], train)))
     epoch_steps = config.steps_per_epoch or len(train.scored)
     count = steps_per_dispatch(epoch_steps)
 
-    while (halving := config.schedule.next_halving([e["valid_nll"] for e in history])) is not None:
-        rate = settings.learning_rate * 0.5**halving
-        train_losses, seconds = [], []
-        for _ in range(epoch_steps // count):
-            began, step = time.perf_counter(), int(state.step)
-            state, dispatch_losses = train_steps(
-                program, settings._replace(learning_rate=rate), state, train, count
+    with interruption.at_boundaries() as interrupted:
+        while (halving := config.schedule.next_halving(_valid_nlls(log))) is not None:
+            rate = settings.learning_rate * 0.5**halving
+            for _ in range(len(log.unfinished), epoch_steps // count):
+                began, step = time.perf_counter(), int(state.step)
+                state, train_losses = train_steps(
+                    program, settings._replace(learning_rate=rate), state, train, count
+                )
+                train_losses = np.asarray(train_losses)
+                seconds = time.perf_counter() - began
+                if not np.isfinite(train_losses).all():
+                    raise Diverged(step + int(np.argmin(np.isfinite(train_losses))))
+                loss = float(train_losses.mean())
+                log.append(step=int(state.step), train_loss=loss, seconds=seconds)
+                if interrupted():
+                    log.commit(int(state.step), state)
+                    raise KeyboardInterrupt
+            epoch = _means("valid", evaluate(program, state.params, valid))
+            if not np.isfinite(epoch["valid_nll"]):
+                raise Diverged(int(state.step))
+            if all(epoch["valid_nll"] < nll for nll in _valid_nlls(log)):
+                epoch |= _means("test", evaluate(program, state.params, test))
+            log.append(
+                step=int(state.step),
+                epoch=len(log.epochs) + 1,
+                train_loss=statistics.fmean(line["train_loss"] for line in log.unfinished),
+                learning_rate=float(rate),
+                **epoch,
+                seconds_per_step=statistics.median(s["seconds"] for s in log.unfinished) / count,
             )
-            dispatch_losses = np.asarray(dispatch_losses)
-            seconds.append((time.perf_counter() - began) / count)
-            if not np.isfinite(dispatch_losses).all():
-                raise Diverged(step + int(np.argmin(np.isfinite(dispatch_losses))))
-            train_losses.append(float(dispatch_losses.mean()))
-        epoch = {"train_loss": statistics.fmean(train_losses), "learning_rate": float(rate)}
-        epoch |= _means("valid", evaluate(program, state.params, valid))
-        if all(epoch["valid_nll"] < earlier["valid_nll"] for earlier in history):
-            epoch |= _means("test", evaluate(program, state.params, test))
-        if not np.isfinite(epoch["valid_nll"]):
-            raise Diverged(int(state.step))
-        history.append(epoch | {"seconds_per_step": statistics.median(seconds)})
-        if folder is not None:
-            commit(folder, state, history)
+            log.commit(int(state.step), state)
 
-    best = min(history, key=lambda e: e["valid_nll"])
+    best = min(log.epochs, key=lambda epoch: epoch["valid_nll"])
     return {
         **{k: v for k, v in best.items() if k.startswith(("valid_", "test_"))},
-        "best_epoch": history.index(best) + 1,
-        "epochs": len(history),
+        "best_epoch": best["epoch"],
+        "epochs": len(log.epochs),
         "steps": int(state.step),
-        "seconds_per_step": statistics.median(e["seconds_per_step"] for e in history),
+        "seconds_per_step": statistics.median(epoch["seconds_per_step"] for epoch in log.epochs),
+        "device_seconds": device_seconds(log.lines),
         "params": sum(p.size for p in jax.tree.leaves(state.params)),
         "params_sha256": params_sha256(state.params),
     }
+
+
+def _valid_nlls(log: Log) -> list[float]:
+    return [epoch["valid_nll"] for epoch in log.epochs]
 
 
 def _means(split: str, sums: dict[str, jax.Array]) -> dict[str, float]:

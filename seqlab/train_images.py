@@ -20,12 +20,12 @@ import numpy as np
 import optax
 from flax import struct
 
-from seqlab import losses, metrics, optim
+from seqlab import interruption, losses, metrics, optim
 from seqlab.batches import Split, head, on_device, shuffled_rows, take
 from seqlab.data.images import ImageDataset
-from seqlab.history import Diverged, commit, params_sha256, resume
+from seqlab.history import Diverged, Log, device_seconds, params_sha256
 
-STEPS_PER_LOOK = 20  # at the losses: in between the device need not wait for Python
+STEPS_PER_LOOK = 5  # at the losses and for signals: in between the device need not wait for Python
 
 
 class Objective(NamedTuple):
@@ -194,6 +194,29 @@ def logits_of(program: Program, state: TrainState, images: jax.Array) -> jax.Arr
     return program.model.apply(variables, images, train=False)  # pyright: ignore
 
 
+def train_until_look(
+    program: Program,
+    settings: optim.DecaySettings,
+    state: TrainState,
+    split: Split,
+    order: jax.Array,
+) -> tuple[TrainState, dict[str, Any]]:
+    """Up to STEPS_PER_LOOK steps of an epoch; also returns the sums of the metrics over them.
+
+    Raises:
+        Diverged: a loss was not finite.
+    """
+    first, steps = int(state.step), []
+    for _ in range(min(STEPS_PER_LOOK, len(order) - first % len(order))):
+        state, sums = train_next(program, settings, state, split, order)
+        steps.append(sums)
+    sums = jax.tree.map(lambda *values: np.stack(values), *jax.device_get(steps))
+    finite = np.isfinite(sums["nll"])
+    if not finite.all():
+        raise Diverged(first + int(np.argmin(finite)))
+    return state, {name: values.sum(axis=0) for name, values in sums.items()}
+
+
 def fit(
     program: Program,
     settings: optim.DecaySettings,
@@ -211,61 +234,70 @@ def fit(
         settings: the values it is run with.
         dataset: the images.
         config: batch size and length.
-        folder: where `checkpoints/` (one an epoch, resumed from) and `log.jsonl` go; None writes
-            nothing.
+        folder: where the log and the checkpoints go, one an epoch, and are resumed from; None
+            writes nothing.
 
     Returns:
         The last state, and the metrics.
 
     Raises:
         Diverged: a training loss was not finite.
+        KeyboardInterrupt: after a signal, when the state at the next look is saved.
     """
     train, valid, test = on_device(dataset)
     settings = jax.tree.map(jnp.asarray, settings)
-    state = init_state(program, settings, train)
-    state, history = (state, []) if folder is None else resume(folder, state)
+    log = Log(folder)
+    state = log.resume(init_state(program, settings, train))
     score = functools.partial(evaluate, program, batch_size=config.batch_size)
 
-    while len(history) < config.epochs:
-        order = shuffled_rows(
-            keys(settings).order,
-            state.step,
-            len(train.images),
-            config.batch_size,
-            config.steps_per_epoch,
-        )
-        looks, seconds = [], []
-        for first in range(0, config.steps_per_epoch, STEPS_PER_LOOK):
-            began, step, steps = time.perf_counter(), int(state.step), []
-            for _ in range(min(STEPS_PER_LOOK, config.steps_per_epoch - first)):
-                state, sums = train_next(program, settings, state, train, order)
-                steps.append(sums)
-            sums = jax.tree.map(lambda *values: np.stack(values), *jax.device_get(steps))
-            seconds.append((time.perf_counter() - began) / len(steps))
-            finite = np.isfinite(sums["nll"])
-            if not finite.all():
-                raise Diverged(step + int(np.argmin(finite)))
-            looks.append(jax.tree.map(lambda a: a.sum(axis=0), sums))
-        running = jax.tree.map(lambda *values: np.sum(values, axis=0), *looks)
-        epoch = {"step": int(state.step)} | _named("running", program, running)
-        epoch |= _named("valid", program, score(state, valid))
-        if not np.isfinite(epoch["valid_nll"]):
-            raise Diverged(int(state.step))
-        if len(history) + 1 == config.epochs:
-            seen = head(train, config.scored_train_images)
-            epoch |= _named("train", program, score(state, seen))
-            epoch |= _named("test", program, score(state, test))
-        history.append(epoch | {"seconds_per_step": statistics.median(seconds)})
-        if folder is not None:
-            commit(folder, state, history)
+    with interruption.at_boundaries() as interrupted:
+        while len(log.epochs) < config.epochs:
+            order = shuffled_rows(
+                keys(settings).order,
+                jnp.int32(len(log.epochs) * config.steps_per_epoch),
+                len(train.images),
+                config.batch_size,
+                config.steps_per_epoch,
+            )
+            end = (len(log.epochs) + 1) * config.steps_per_epoch
+            while int(state.step) < end:
+                began = time.perf_counter()
+                state, sums = train_until_look(program, settings, state, train, order)
+                seconds = time.perf_counter() - began
+                running = _named("running", program, sums)
+                sums = {name: total.tolist() for name, total in sums.items()}
+                log.append(step=int(state.step), **running, sums=sums, seconds=seconds)
+                if interrupted():
+                    log.commit(int(state.step), state)
+                    raise KeyboardInterrupt
+            epoch = _named("running", program, _total(log.unfinished))
+            epoch |= _named("valid", program, score(state, valid))
+            if not np.isfinite(epoch["valid_nll"]):
+                raise Diverged(int(state.step))
+            if len(log.epochs) + 1 == config.epochs:
+                seen = head(train, config.scored_train_images)
+                epoch |= _named("train", program, score(state, seen))
+                epoch |= _named("test", program, score(state, test))
+            seconds = statistics.median(line["seconds"] for line in log.unfinished)
+            epoch["seconds_per_step"] = seconds / min(STEPS_PER_LOOK, config.steps_per_epoch)
+            log.append(step=int(state.step), epoch=len(log.epochs) + 1, **epoch)
+            log.commit(int(state.step), state)
 
-    return state, {
-        **{k: v for k, v in history[-1].items() if k not in ("step", "seconds_per_step")},
+    last = {k: v for k, v in log.epochs[-1].items() if k not in ("step", "epoch")}
+    return state, last | {
         "steps": int(state.step),
-        "seconds_per_step": statistics.median(e["seconds_per_step"] for e in history),
+        "seconds_per_step": statistics.median(epoch["seconds_per_step"] for epoch in log.epochs),
+        "device_seconds": device_seconds(log.lines),
         "params": sum(p.size for p in jax.tree.leaves(state.params)),
         "params_sha256": params_sha256(state.params),
-        "curve": curve(history),
+        "curve": curve(log.epochs),
+    }
+
+
+def _total(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The sums of some looks, added up."""
+    return {
+        name: np.sum([line["sums"][name] for line in lines], axis=0) for name in lines[0]["sums"]
     }
 
 

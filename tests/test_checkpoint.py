@@ -19,7 +19,7 @@ import numpy as np
 import optax
 import pytest
 
-from seqlab import checkpoint
+from seqlab import checkpoint, interruption
 from seqlab.checkpoint import CheckpointError
 
 
@@ -436,19 +436,41 @@ def test_a_full_disk_is_an_oserror_and_earlier_steps_are_intact(tmp_path):
     assert (run.returncode, run.stdout, run.stderr) == (0, "intact\n", "")
 
 
-def test_an_interrupt_waits_until_the_checkpoint_is_there(tmp_path, monkeypatch):
-    """Wherever in `save` it falls, the step is whole, and the interrupt comes after it."""
-    written = checkpoint._write
+@pytest.mark.parametrize("number", interruption.SIGNALS)
+def test_a_signal_waits_until_the_checkpoint_is_there(tmp_path, monkeypatch, number):
+    """Wherever in `save` it falls, the step is whole, and the signal is heard after it, once."""
+    written, heard = checkpoint._write, []
 
     def write_and_be_interrupted(*arguments):
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
         written(*arguments)
+        signal.raise_signal(number)
+
+    def hear(number, _):
+        heard.append(number)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(checkpoint, "_write", write_and_be_interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(tmp_path, 1, {"x": np.arange(3)})
+    before = signal.signal(number, hear)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save(tmp_path, 1, {"x": np.arange(3)})
+        assert signal.getsignal(number) is hear, "the handler of before is in force again"
+    finally:
+        signal.signal(number, before)
+    assert heard == [number]
     found = checkpoint.restore(tmp_path, {"x": np.zeros(3, int)})
     assert found is not None
     assert found[0] == 1
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)  # the handler of before is in force again
+
+
+def test_the_latest_step_is_that_of_the_names(tmp_path):
+    assert checkpoint.latest_step(tmp_path / "missing") is None
+    assert checkpoint.latest_step(tmp_path) is None
+    for step in (9, 10):
+        checkpoint.save(tmp_path, step, small(step))
+    (tmp_path / ".11.partial").mkdir()
+    (tmp_path / "012").mkdir()
+    assert checkpoint.latest_step(tmp_path) == 10
+    checkpoint.discard(tmp_path)
+    assert checkpoint.latest_step(tmp_path) is None

@@ -3,22 +3,24 @@
 import dataclasses
 import json
 import logging
+import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqlab import checkpoint, train
+from seqlab import checkpoint, interruption, train
 from seqlab.cells import CELLS
 from seqlab.checkpoint import CheckpointError
 from seqlab.data.stream import Dataset, Stream
+from seqlab.history import Diverged, params_sha256
 from seqlab.losses import symbol_nll
 from seqlab.metrics import means
 from seqlab.models.rnn import stack
 from seqlab.models.sequence import FramePredictor, LanguageModel
 from seqlab.optim import Schedule, Settings
-from seqlab.train import FRAMES, SYMBOLS, Diverged, Objective, Program, TrainConfig
+from seqlab.train import FRAMES, SYMBOLS, Objective, Program, TrainConfig
 
 NUM_SYMBOLS, UNITS = 5, 8
 
@@ -236,7 +238,7 @@ def test_one_compilation_serves_every_setting():
         state = train.init_state(PROGRAM, given, first_window(split))
         for _ in range(2):
             state, _ = train.train_steps(PROGRAM, given, state, split, 2)
-        outcomes.add(train.params_sha256(state.params))
+        outcomes.add(params_sha256(state.params))
     assert len(outcomes) == 6, "every setting has its effect"
     assert [function._cache_size() for function in caches] == [size + 1 for size in sizes]
 
@@ -310,18 +312,24 @@ def fit(folder=None, program=PROGRAM, config=CONFIG, dataset=DATASET, **changes)
 
 def timeless(metrics):
     """What does not depend on the clock."""
-    return {name: value for name, value in metrics.items() if name != "seconds_per_step"}
+    return {name: value for name, value in metrics.items() if "seconds" not in name}
 
 
 def log(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    """Its lines, without times."""
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [timeless(json.loads(line)) for line in lines]
+
+
+def epochs_of(lines):
+    return [line for line in lines if "epoch" in line]
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     """The metrics of a run that nothing disturbed, and its log."""
     folder = tmp_path_factory.mktemp("unbroken")
-    return timeless(fit(folder)), [timeless(epoch) for epoch in log(folder)]
+    return timeless(fit(folder)), log(folder)
 
 
 def test_a_sequence_that_can_be_known_is_learnt():
@@ -362,8 +370,33 @@ def test_all_runs_share_their_programs(unbroken):
     assert [function._cache_size() for function in functions] == sizes
 
 
-def test_log_has_a_line_an_epoch_and_the_best_of_them_is_the_result(unbroken):
-    metrics, epochs = unbroken
+def test_log_has_a_line_a_dispatch_and_a_line_an_epoch(unbroken):
+    _, lines = unbroken
+    count = STEPS // DISPATCHES
+    expected = [
+        (epoch * STEPS + (n + 1) * count, None)
+        if n < DISPATCHES
+        else ((epoch + 1) * STEPS, epoch + 1)
+        for epoch in range(4)
+        for n in range(DISPATCHES + 1)
+    ]
+    assert [(line["step"], line.get("epoch")) for line in lines] == expected
+    for epoch in range(4):
+        *dispatches, end = lines[epoch * (DISPATCHES + 1) : (epoch + 1) * (DISPATCHES + 1)]
+        assert end["train_loss"] == pytest.approx(np.mean([d["train_loss"] for d in dispatches]))
+
+
+def test_device_seconds_are_the_sum_of_the_dispatches(tmp_path):
+    metrics = fit(tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    taken = [line["seconds"] for line in lines if "epoch" not in line]
+    assert len(taken) == 4 * DISPATCHES
+    assert metrics["device_seconds"] == sum(taken) > 0
+
+
+def test_the_best_epoch_is_the_result(unbroken):
+    metrics, lines = unbroken
+    epochs = epochs_of(lines)
     assert [epoch["learning_rate"] for epoch in epochs] == [0.5, 0.5, 0.25, 0.125]
     assert metrics["epochs"] == 4
     assert metrics["steps"] == 4 * STEPS
@@ -389,7 +422,7 @@ def test_a_run_is_its_steps_at_the_rates_of_the_schedule(unbroken):
     for rate in np.repeat([0.5, 0.5, 0.25, 0.125], DISPATCHES):
         given = settings(learning_rate=float(rate))
         state, _ = train.train_steps(PROGRAM, given, state, split, STEPS // DISPATCHES)
-    assert train.params_sha256(state.params) == unbroken[0]["params_sha256"]
+    assert params_sha256(state.params) == unbroken[0]["params_sha256"]
 
 
 @pytest.mark.parametrize(("epochs", "steps_per_epoch"), [(6, 50), (2, 150)])
@@ -408,19 +441,101 @@ def test_epochs_go_on_where_the_last_one_ended_and_round_and_round(epochs, steps
 # Interruptions
 
 
-def interrupt(monkeypatch, name, call, module=train):
-    """Let Ctrl-C arrive in place of the given call, counted from 1, of a function."""
+@pytest.fixture
+def listening():
+    """Signals as a command hears them; afterwards as the test runner does."""
+    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    interruption.listen()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    interruption.withdraw()
+
+
+def at_call(monkeypatch, name, call, then, module=train):
+    """Do something just before the given call, counted from 1, of a function."""
     calls = 0
     original = getattr(module, name)
 
-    def interrupted(*arguments, **keywords):
+    def counted(*arguments, **keywords):
         nonlocal calls
         calls += 1
         if calls == call:
-            raise KeyboardInterrupt
+            then()
         return original(*arguments, **keywords)
 
-    monkeypatch.setattr(module, name, interrupted)
+    monkeypatch.setattr(module, name, counted)
+
+
+def killed():
+    """As a kill: nothing is saved on the way out."""
+    raise SystemExit("killed")
+
+
+def count_calls(monkeypatch, name):
+    calls = []
+    original = getattr(train, name)
+
+    def counted(*arguments, **keywords):
+        calls.append(name)
+        return original(*arguments, **keywords)
+
+    monkeypatch.setattr(train, name, counted)
+    return calls
+
+
+def saved_steps(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").glob("[0-9]*"))
+
+
+def test_a_signal_at_every_boundary_ends_as_the_unbroken_run(
+    unbroken, tmp_path, monkeypatch, listening
+):
+    """At each dispatch in turn, in one run: what was done is saved there, and not done again."""
+    dispatches = count_calls(monkeypatch, "train_steps")
+    count, numbers = STEPS // DISPATCHES, interruption.SIGNALS
+    for done in range(1, 4 * DISPATCHES + 1):
+        interruption.withdraw()  # the next run is another process
+        number = numbers[done % len(numbers)]
+        with monkeypatch.context() as patch:
+            at_call(patch, "train_steps", 1, lambda n=number: signal.raise_signal(n))
+            with pytest.raises(KeyboardInterrupt):
+                fit(tmp_path)
+        assert len(dispatches) == done
+        assert saved_steps(tmp_path)[-1] == done * count
+        assert log(tmp_path) == unbroken[1][: len(log(tmp_path))]
+    interruption.withdraw()
+    assert timeless(fit(tmp_path)) == unbroken[0]
+    assert len(dispatches) == 4 * DISPATCHES, "no step was taken twice"
+    assert log(tmp_path) == unbroken[1]
+
+
+def test_a_signal_in_an_evaluation_waits_for_the_boundary_after_it(
+    unbroken, tmp_path, monkeypatch, listening
+):
+    with monkeypatch.context() as patch:
+        at_call(patch, "evaluate", 1, lambda: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path)
+    assert saved_steps(tmp_path) == [STEPS, STEPS + STEPS // DISPATCHES], "the epoch is saved too"
+    interruption.withdraw()
+    assert timeless(fit(tmp_path)) == unbroken[0]
+    assert log(tmp_path) == unbroken[1]
+
+
+def test_a_second_ctrl_c_does_not_wait(unbroken, tmp_path, monkeypatch, listening):
+    def twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        at_call(patch, "train_steps", DISPATCHES + 2, twice)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path)
+    assert saved_steps(tmp_path) == [STEPS], "the epoch, and nothing after it"
+    interruption.withdraw()
+    assert timeless(fit(tmp_path)) == unbroken[0]
+    assert log(tmp_path) == unbroken[1]
 
 
 @pytest.mark.parametrize(
@@ -437,40 +552,28 @@ def test_a_run_that_was_killed_ends_as_the_unbroken_one(
     unbroken, tmp_path, monkeypatch, name, call, saved
 ):
     with monkeypatch.context() as patch:
-        interrupt(patch, name, call, checkpoint if name == "save" else train)
-        with pytest.raises(KeyboardInterrupt):
+        at_call(patch, name, call, killed, checkpoint if name == "save" else train)
+        with pytest.raises(SystemExit):
             fit(tmp_path)
-    steps = [path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")]
-    assert max(map(int, steps), default=0) == saved
+    assert max(saved_steps(tmp_path), default=0) == saved * STEPS
     with monkeypatch.context() as patch:
         dispatches = count_calls(patch, "train_steps")
         assert timeless(fit(tmp_path)) == unbroken[0]
     assert len(dispatches) == DISPATCHES * (4 - saved), "nothing that was saved is done again"
-    assert [timeless(epoch) for epoch in log(tmp_path)] == unbroken[1]
-
-
-def count_calls(monkeypatch, name):
-    calls = []
-    original = getattr(train, name)
-
-    def counted(*arguments, **keywords):
-        calls.append(name)
-        return original(*arguments, **keywords)
-
-    monkeypatch.setattr(train, name, counted)
-    return calls
+    assert log(tmp_path) == unbroken[1]
 
 
 def stopped_after_three_epochs(folder, monkeypatch):
     with monkeypatch.context() as patch:
-        interrupt(patch, "train_steps", 3 * DISPATCHES + 1)
-        with pytest.raises(KeyboardInterrupt):
+        at_call(patch, "train_steps", 3 * DISPATCHES + 1, killed)
+        with pytest.raises(SystemExit):
             fit(folder)
 
 
 def test_a_damaged_checkpoint_costs_an_epoch_and_not_a_bit(unbroken, tmp_path, monkeypatch, caplog):
     stopped_after_three_epochs(tmp_path, monkeypatch)
-    files = [p for p in (tmp_path / "checkpoints" / "3" / "arrays").rglob("*") if p.is_file()]
+    newest = tmp_path / "checkpoints" / str(3 * STEPS)
+    files = [p for p in (newest / "arrays").rglob("*") if p.is_file()]
     victim = max(files, key=lambda path: path.stat().st_size)
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
@@ -482,18 +585,18 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_not_a_bit(unbroken, tmp_path, m
     (warning,) = [r.getMessage() for r in caplog.records if r.name.startswith("seqlab")]
     assert "checkpoint damaged" in warning
     assert str(victim) in warning
-    assert [timeless(epoch) for epoch in log(tmp_path)] == unbroken[1]
+    assert log(tmp_path) == unbroken[1]
 
 
 def test_a_log_that_is_not_that_of_the_checkpoint_is_refused(tmp_path, monkeypatch):
     stopped_after_three_epochs(tmp_path, monkeypatch)
     path = tmp_path / "log.jsonl"
     path.write_text(path.read_text().replace("0.5", "0.6", 1))
-    with pytest.raises(CheckpointError, match=r"log\.jsonl is not the log of checkpoint 3"):
+    with pytest.raises(CheckpointError, match=r"log\.jsonl is not the log of checkpoint 450"):
         fit(tmp_path)
 
 
-def test_a_finished_run_that_is_asked_for_again_trains_nothing(unbroken, tmp_path, monkeypatch):
+def test_a_finished_run_that_is_asked_for_again_trains_nothing(tmp_path, monkeypatch):
     first = fit(tmp_path)
     dispatches = count_calls(monkeypatch, "train_steps")
     assert fit(tmp_path) == first

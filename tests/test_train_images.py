@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import signal
 
 import flax.linen as nn
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqlab import batches, checkpoint, metrics, optim, train_images
+from seqlab import batches, checkpoint, interruption, metrics, optim, train_images
 from seqlab.batches import shuffled_rows
 from seqlab.data.images import ImageDataset, Labelled
 from seqlab.errors import InputError
@@ -370,18 +371,24 @@ def fit(folder=None, program=PROGRAM, data=DATASET, config=CONFIG, **changes):
 
 def timeless(found):
     """What does not depend on the clock."""
-    return {name: value for name, value in found.items() if name != "seconds_per_step"}
+    return {name: value for name, value in found.items() if "seconds" not in name}
 
 
 def log(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    """Its lines, without times."""
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [timeless(json.loads(line)) for line in lines]
+
+
+def epochs_of(lines):
+    return [line for line in lines if "epoch" in line]
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     """The metrics of a run that nothing disturbed, and its log."""
     folder = tmp_path_factory.mktemp("unbroken")
-    return timeless(fit(folder)), [timeless(epoch) for epoch in log(folder)]
+    return timeless(fit(folder)), log(folder)
 
 
 def test_what_can_be_learnt_is_learnt():
@@ -414,16 +421,35 @@ def test_a_run_is_its_steps_in_their_order(unbroken):
         assert {name: unbroken[0][f"{found}_{name}"] for name in means} == means
 
 
-def test_log_has_a_line_an_epoch_and_the_test_split_is_seen_at_the_end(unbroken):
-    found, epochs = unbroken
+@pytest.mark.parametrize("look", [1, 5, 7, 30, 99])
+def test_log_has_a_line_a_look_and_a_line_an_epoch(tmp_path, monkeypatch, look):
+    """However the looks fall, the sums of an epoch are the same."""
+    monkeypatch.setattr(train_images, "STEPS_PER_LOOK", look)
+    found = fit(tmp_path, config=dataclasses.replace(CONFIG, epochs=2))
+    raw = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    steps = [*range(look, 30, look), 30]
+    expected = [(step, None) for step in steps] + [(30, 1)]
+    expected += [(30 + step, None) for step in steps] + [(60, 2)]
+    assert [(line["step"], line.get("epoch")) for line in raw] == expected
+    looks, (_, last) = [line for line in raw if "epoch" not in line], epochs_of(raw)
+    for name in ("nll", "error"):
+        sums = [line["sums"][name] for line in looks[len(steps) :]]
+        count = sum(line["sums"]["count"] for line in looks[len(steps) :])
+        assert count == 30 * CONFIG.batch_size
+        assert last[f"running_{name}"] == pytest.approx(sum(sums) / count, rel=1e-6)
+    assert found["device_seconds"] == sum(line["seconds"] for line in looks) > 0
+
+
+def test_the_test_split_is_seen_at_the_end(unbroken):
+    found, epochs = unbroken[0], epochs_of(unbroken[1])
     assert [epoch["step"] for epoch in epochs] == [30, 60, 90, 120]
     for epoch in epochs[:-1]:
         assert epoch.keys() == {
-            "step",
+            *("step", "epoch"),
             *(f"{split}_{name}" for split in ("running", "valid") for name in ("nll", "error")),
         }
     assert {"train_error", "test_error"} <= epochs[-1].keys()
-    last = {k: v for k, v in epochs[-1].items() if k != "step"}
+    last = {k: v for k, v in epochs[-1].items() if k not in ("step", "epoch")}
     assert last.items() <= found.items()
     curve = [(e["step"], e["running_error"], e["valid_error"]) for e in epochs]
     assert found["curve"] == curve
@@ -444,19 +470,39 @@ def test_a_curve_is_short_and_ends_where_the_run_ends(epochs, kept):
 # Interruptions
 
 
-def interrupt(monkeypatch, name, call, module=train_images):
-    """Let Ctrl-C arrive in place of the given call, counted from 1, of a function."""
+@pytest.fixture
+def listening():
+    """Signals as a command hears them; afterwards as the test runner does."""
+    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    interruption.listen()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    interruption.withdraw()
+
+
+def at_call(monkeypatch, name, call, then, module=train_images):
+    """Do something just before the given call, counted from 1, of a function."""
     calls = 0
     original = getattr(module, name)
 
-    def interrupted(*arguments, **keywords):
+    def counted(*arguments, **keywords):
         nonlocal calls
         calls += 1
         if calls == call:
-            raise KeyboardInterrupt
+            then()
         return original(*arguments, **keywords)
 
-    monkeypatch.setattr(module, name, interrupted)
+    monkeypatch.setattr(module, name, counted)
+
+
+def killed():
+    """As a kill: nothing is saved on the way out."""
+    raise SystemExit("killed")
+
+
+def saved_steps(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").glob("[0-9]*"))
 
 
 def count_calls(monkeypatch, name):
@@ -464,6 +510,44 @@ def count_calls(monkeypatch, name):
     original = getattr(train_images, name)
     monkeypatch.setattr(train_images, name, lambda *a, **k: calls.append(name) or original(*a, **k))
     return calls
+
+
+def test_a_signal_at_every_boundary_ends_as_the_unbroken_run(
+    unbroken, tmp_path, monkeypatch, listening
+):
+    """At each look in turn, in one run: what was done is saved there, and not done again."""
+    taken = count_calls(monkeypatch, "train_next")
+    look, numbers = train_images.STEPS_PER_LOOK, interruption.SIGNALS
+    for done in range(look, 120 + 1, look):
+        interruption.withdraw()  # the next run is another process
+        number = numbers[done // look % len(numbers)]
+        with monkeypatch.context() as patch:
+            # anywhere in the look: it is heard at its end
+            at_call(patch, "train_next", 1 + done % 3, lambda n=number: signal.raise_signal(n))
+            with pytest.raises(KeyboardInterrupt):
+                fit(tmp_path)
+        assert len(taken) == done
+        assert saved_steps(tmp_path)[-1] == done
+        assert log(tmp_path) == unbroken[1][: len(log(tmp_path))]
+    interruption.withdraw()
+    assert timeless(fit(tmp_path)) == unbroken[0]
+    assert len(taken) == 120, "no step was taken twice"
+    assert log(tmp_path) == unbroken[1]
+
+
+def test_a_second_ctrl_c_does_not_wait(unbroken, tmp_path, monkeypatch, listening):
+    def twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        at_call(patch, "train_next", 42, twice)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path)
+    assert saved_steps(tmp_path) == [30], "the epoch, and nothing after it"
+    interruption.withdraw()
+    assert timeless(fit(tmp_path)) == unbroken[0]
+    assert log(tmp_path) == unbroken[1]
 
 
 @pytest.mark.parametrize(
@@ -481,16 +565,15 @@ def test_a_run_that_was_killed_ends_as_the_unbroken_one(
     unbroken, tmp_path, monkeypatch, name, call, saved
 ):
     with monkeypatch.context() as patch:
-        interrupt(patch, name, call, checkpoint if name == "save" else train_images)
-        with pytest.raises(KeyboardInterrupt):
+        at_call(patch, name, call, killed, checkpoint if name == "save" else train_images)
+        with pytest.raises(SystemExit):
             fit(tmp_path)
-    steps = [path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")]
-    assert max(map(int, steps), default=0) == saved
+    assert max(saved_steps(tmp_path), default=0) == 30 * saved
     with monkeypatch.context() as patch:
         taken = count_calls(patch, "train_next")
         assert timeless(fit(tmp_path)) == unbroken[0]
     assert len(taken) == 30 * (4 - saved), "nothing that was saved is done again"
-    assert [timeless(epoch) for epoch in log(tmp_path)] == unbroken[1]
+    assert log(tmp_path) == unbroken[1]
 
 
 def test_a_finished_run_that_is_asked_for_again_does_nothing(tmp_path, monkeypatch):
@@ -534,7 +617,7 @@ def test_divergence_names_its_step_in_any_epoch(tmp_path, monkeypatch, step):
             fit(tmp_path, BROKEN, data, config)
         assert error.value.step == first
         if first >= 10:
-            assert len(log(tmp_path)) == first // 10
+            assert len(epochs_of(log(tmp_path))) == first // 10
 
 
 def test_what_decays_is_kernels():
