@@ -1,16 +1,20 @@
 """The results directory: one folder a trial, the truth about a grid and the queue of its workers.
 
 DIR/EXPERIMENT/TRIAL_ID/claim-1 …     who tried it, one file an attempt
-                        log.jsonl     a line an epoch
-                        checkpoints/  while it is not finished
+                        attempt-1/    of the last attempt
+                            log.jsonl     a line a dispatch and a line an epoch, as training goes
+                            checkpoints/  while it is not finished
+                            origin.json   the code and the data that it began with
                         result.json   written once, atomically; a trial is done when it is there
 """
 
+import hashlib
 import json
 import logging
 import os
 import re
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from seqlab.trial import split_assignment
 
 DONE, FAILED, DIVERGED, OOM = "DONE", "FAILED", "DIVERGED", "OOM"
 STATUSES = (DONE, FAILED, DIVERGED, OOM)
+RESULT = "result.json"
 FIELDS = {"trial_id", "config", "status", "metrics"}  # of every result, whoever wrote it
 
 log = logging.getLogger(__name__)
@@ -40,7 +45,7 @@ def writable_root(directory: str | None, experiment: str) -> Path:
         (root / experiment).mkdir(parents=True, exist_ok=True)
         # What claims and results need: to make a file and to link it to its name.
         probe = root / experiment / f".probe-{socket.gethostname()}-{os.getpid()}"
-        _create(probe, "")
+        create(probe, "")
         probe.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"results directory {root} cannot be written: {error.strerror}") from error
@@ -55,90 +60,69 @@ def trial_folder(root: Path, experiment: str, trial_id: str) -> Path:
     return root / experiment / trial_id
 
 
-def claim(folder: Path) -> int | None:
-    """Take a trial for this process by exclusive create.
-
-    Attempt n+1 can be claimed when the process of attempt n is gone. A process on another host is
-    taken to be alive.
-
-    Returns:
-        The number of this attempt, from 1; None when somebody else has the trial.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    attempt = _last_attempt(folder) + 1
-    if attempt > 1 and _is_held(folder / f"claim-{attempt - 1}"):
-        return None
-    owner = {"host": socket.gethostname(), **_identity(os.getpid())}
-    return attempt if _create(folder / f"claim-{attempt}", json.dumps(owner)) else None
-
-
-def release(folder: Path, attempt: int) -> None:
-    """Give an unfinished trial back; an attempt that was given back does not count."""
-    (folder / f"claim-{attempt}").unlink(missing_ok=True)
-
-
-def is_running(folder: Path) -> bool:
-    """Whether the process of the last attempt is alive, as far as this host can know."""
-    attempt = _last_attempt(folder)
-    return attempt > 0 and _is_held(folder / f"claim-{attempt}")
-
-
-def has_moved(folder: Path, since: int) -> bool:
-    """Whether an epoch was finished after attempt `since` began; by one file system's clock."""
-    log, claim = folder / "log.jsonl", folder / f"claim-{since}"
-    return log.exists() and claim.exists() and log.stat().st_mtime > claim.stat().st_mtime
-
-
-def _is_held(claim: Path) -> bool:
-    try:
-        owner = json.loads(claim.read_text())
-    except FileNotFoundError:
-        return True  # given back this moment: whoever looks again may have it
-    except ValueError:
-        return False
-    if owner["host"] != socket.gethostname():
-        return True
-    return _identity(owner["pid"]) == {"pid": owner["pid"], "started": owner["started"]}
-
-
-def _last_attempt(folder: Path) -> int:
-    return max((int(p.name.removeprefix("claim-")) for p in folder.glob("claim-*")), default=0)
-
-
-def _identity(pid: int) -> dict[str, Any]:
-    """A process by number and start time, as numbers are used again; started is None when gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return {"pid": pid, "started": None}
-    state, *others = stat.rpartition(")")[2].split()
-    return {"pid": pid, "started": None if state in "ZX" else others[18]}  # Z: dead, not waited for
-
-
 def commit(folder: Path, result: dict[str, Any]) -> bool:
     """Write result.json so that it is there whole or not at all, and never written over.
 
     Returns:
         False when another process had already committed a result for this trial.
     """
-    text = json.dumps(result, indent=1, sort_keys=True, allow_nan=False)
-    return _create(folder / "result.json", text)
+    return create(folder / RESULT, _text(result | {"sha256": _sha256(result)}))
 
 
-def _create(path: Path, text: str) -> bool:
-    """Make a file that is there whole or not at all; False where there is one already."""
+def _text(result: dict[str, Any]) -> str:
+    return json.dumps(result, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _sha256(result: dict[str, Any]) -> str:
+    """Of the result as it is written, without this."""
+    rest = {name: value for name, value in result.items() if name != "sha256"}
+    return hashlib.sha256(_text(rest).encode()).hexdigest()
+
+
+def create(path: Path, text: str, durable: bool = True) -> bool:
+    """Make a file that is there whole or not at all; False where there is one already.
+
+    By link and not by rename, which would replace the other one.
+
+    Args:
+        path: of the file.
+        text: its content.
+        durable: when this returns, it survives a power cut.
+    """
     temporary = path.with_name(f".{path.name}-{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         with open(temporary, "w") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.link(temporary, path)
     except FileExistsError:
         return False
     finally:
         temporary.unlink(missing_ok=True)
+    if durable:
+        flush_folder(path.parent)
     return True
+
+
+def flush_folder(folder: Path) -> None:
+    """The names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def numbered(folder: Path, prefix: str) -> list[int]:
+    """The numbers behind a prefix in the names of a folder."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    ends = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    return [int(end) for end in ends if end.isdecimal()]
 
 
 def set_aside_damaged(folder: Path) -> None:
@@ -146,19 +130,27 @@ def set_aside_damaged(folder: Path) -> None:
 
     For whoever has claimed the trial: nobody else can commit as long as the damaged file is there.
     """
-    path = folder / "result.json"
+    path = folder / RESULT
     if path.exists() and read(folder) is None:
-        path.rename(folder / "result.json.damaged")
+        path.rename(folder / f"{RESULT}.damaged")
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """The trial's result; None when what is there is not a whole result of this trial."""
+    """The trial's result; None when what is there is not a whole result of this trial.
+
+    One that a worker has committed is whole if every byte is as it was written.
+    """
     try:
-        result = json.loads((folder / "result.json").read_text())
+        text = (folder / RESULT).read_bytes().decode()
+        result = json.loads(text)
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
         return None
-    whole = isinstance(result, dict) and set(result) >= FIELDS
-    return result if whole and result["trial_id"] == folder.name else None
+    if not isinstance(result, dict) or not set(result) >= FIELDS:
+        return None
+    ours = "provenance" in result or "sha256" in result
+    if ours and (result.get("sha256") != _sha256(result) or text != _text(result)):
+        return None
+    return result if result["trial_id"] == folder.name else None
 
 
 def load(root: Path, experiment: str) -> list[dict[str, Any]]:
@@ -167,7 +159,7 @@ def load(root: Path, experiment: str) -> list[dict[str, Any]]:
     A file that is not a whole result is named on the log and counts as missing.
     """
     rows = []
-    for path in sorted((root / experiment).glob("*/result.json")):
+    for path in sorted((root / experiment).glob(f"*/{RESULT}")):
         result = read(path.parent)
         if result is None:
             log.warning("%s is not a whole result, skipped", path)
@@ -176,10 +168,19 @@ def load(root: Path, experiment: str) -> list[dict[str, Any]]:
     return rows
 
 
-def discard(folder: Path) -> None:
-    """Forget a trial's result and attempts, so that it is run again; its checkpoints stay."""
-    for path in [folder / "result.json", *folder.glob("claim-*")]:
-        path.unlink(missing_ok=True)
+def digest(rows: Iterable[dict[str, Any]]) -> str:
+    """Of what was found: identities, statuses and metrics, without times and causes.
+
+    Equal for the same trials on the same kind of CPU, whoever has run them and however often they
+    were interrupted. A time is a metric with `seconds` in its name.
+    """
+    found = hashlib.sha256()
+    for row in sorted(rows, key=lambda row: row["trial_id"]):
+        metrics = {k: v for k, v in row["metrics"].items() if "seconds" not in k}
+        found.update(
+            _text({"metrics": metrics} | {k: row[k] for k in ("trial_id", "status")}).encode()
+        )
+    return found.hexdigest()
 
 
 def select(rows: list[dict[str, Any]], conditions: list[str]) -> list[dict[str, Any]]:

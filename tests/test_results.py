@@ -1,47 +1,41 @@
-"""The results directory under races, damage and deaths."""
+"""The results directory under races and damage."""
 
+import hashlib
 import json
-import os
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seqlab import results
 from seqlab.errors import InputError
 
 PROCESSES = 4
-RACE = """
-import json, sys, time
+COMMIT = """
+import json, sys
 from pathlib import Path
 from seqlab import results
-root, kind, who = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+root, who = Path(sys.argv[1]), int(sys.argv[2])
 (root / f"ready-{who}").touch()
 while not (root / "go").exists():
     pass
 won = []
-for number in range(int(sys.argv[4])):
+for number in range(int(sys.argv[3])):
     folder = root / "trials" / f"t{number}"
-    if kind == "claim":
-        taken = results.claim(folder)
-        won += [] if taken is None else [(number, taken)]
-    else:
-        payload = {"trial_id": folder.name, "config": {}, "status": "DONE", "metrics": {"by": who}}
-        won += [(number, who)] if results.commit(folder, payload | {"x": [who] * 20_000}) else []
-print(json.dumps(won), flush=True)
-sys.stdin.read()  # a claim is held by a living process
+    payload = {"trial_id": folder.name, "config": {}, "status": "DONE", "metrics": {"by": who}}
+    won += [(number, who)] if results.commit(folder, payload | {"x": [who] * 20_000}) else []
+print(json.dumps(won))
 """
 
 
-def race(root: Path, kind: str, rounds: int, meanwhile=lambda: None) -> list[list[int]]:
-    """What each of some processes won that went through the same trials at the same time."""
+def race(root: Path, rounds: int, meanwhile) -> list[tuple[int, int]]:
+    """What each of some processes won that committed the same trials at the same time."""
     racers = [
         subprocess.Popen(
-            [sys.executable, "-c", RACE, str(root), kind, str(who), str(rounds)],
-            stdin=subprocess.PIPE,
+            [sys.executable, "-c", COMMIT, str(root), str(who), str(rounds)],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -54,19 +48,20 @@ def race(root: Path, kind: str, rounds: int, meanwhile=lambda: None) -> list[lis
             time.sleep(0.01)
         (root / "go").touch()
         meanwhile()
-        return [tuple(win) for racer in racers for win in json.loads(racer.stdout.readline())]
     finally:
-        for racer in racers:
-            racer.communicate()
-
-
-def claim_of(**owner) -> str:
-    return json.dumps({"host": socket.gethostname()} | owner)
+        said = [racer.communicate()[0] for racer in racers]
+    return [tuple(win) for text in said for win in json.loads(text)]
 
 
 def result(folder: Path, **changes) -> dict:
     whole = {"trial_id": folder.name, "config": {}, "status": "DONE", "metrics": {"a": 0.1 + 0.2}}
     return whole | changes
+
+
+def sha256_of(row: dict) -> str:
+    """As it would be checked by hand: of the file without the line of the digest."""
+    text = json.dumps(row, indent=1, sort_keys=True) + "\n"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @pytest.fixture
@@ -98,7 +93,7 @@ def test_of_racing_commits_one_wins_and_no_reader_sees_a_part(tmp_path):
                 json.loads(text)
                 missing.remove(folder)
 
-    won = race(tmp_path, "commit", rounds, read_until_all_are_there)
+    won = race(tmp_path, rounds, read_until_all_are_there)
     assert sorted(number for number, _ in won) == list(range(rounds))
     for number, who in won:
         assert results.read(folders[number])["metrics"] == {"by": who}
@@ -109,8 +104,10 @@ def test_a_result_comes_back_as_it_was_and_is_never_written_over(folder):
     first = result(folder, config={"a": [1, None, "é"]}, metrics={"nll": 1 / 3, "n": 2**60})
     assert results.commit(folder, first)
     assert not results.commit(folder, result(folder, status="FAILED"))
-    assert results.read(folder) == first
-    assert results.load(folder.parent.parent, "experiment") == [first]
+    (row,) = results.load(folder.parent.parent, "experiment")
+    assert results.read(folder) == row
+    assert row.pop("sha256") == sha256_of(first)
+    assert row == first
 
 
 DAMAGE = {
@@ -133,7 +130,52 @@ def test_a_damaged_result_counts_as_missing_and_makes_way_for_a_new_one(folder, 
     assert (folder / "result.json.damaged").read_bytes() == damage
     assert results.commit(folder, result(folder))
     results.set_aside_damaged(folder)
+    assert results.read(folder) == result(folder) | {"sha256": sha256_of(result(folder))}
+
+
+def test_any_flipped_bit_of_a_result_is_seen(folder):
+    """Of one that a worker has committed: it says where it comes from."""
+    results.commit(folder, result(folder, provenance={"git": "abc"}, error="tränen"))
+    path = folder / "result.json"
+    whole = path.read_bytes()
+    assert results.read(folder) is not None
+    unseen = []
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        if results.read(folder) is not None:
+            unseen.append(bit)
+    assert unseen == []
+    for end in range(len(whole)):
+        path.write_bytes(whole[:end])
+        assert results.read(folder) is None
+    path.write_bytes(whole + b"\n")
+    assert results.read(folder) is None
+    path.write_bytes(whole)
+    assert results.read(folder) is not None
+
+
+def test_a_result_of_another_program_is_read_as_it_is(folder):
+    """It has the fields that tables need, and no digest."""
+    (folder / "result.json").write_text(json.dumps(result(folder), indent=4))
     assert results.read(folder) == result(folder)
+    (folder / "result.json").write_text(json.dumps(result(folder) | {"sha256": "0" * 64}))
+    assert results.read(folder) is None
+
+
+def test_the_digest_of_results_is_of_what_was_found(folder):
+    def digest(*changes, order=1):
+        rows = [result(Path(name), **changed) for name, changed in zip("ab", changes, strict=True)]
+        return results.digest(rows[::order])
+
+    quick = {"metrics": {"nll": 0.1, "seconds_per_step": 1.0}, "error": None, "wall_seconds": 2.0}
+    slow = {"metrics": {"nll": 0.1, "seconds_per_step": 9.0}, "error": "x", "wall_seconds": 3.0}
+    other = {"metrics": {"nll": np.nextafter(0.1, 1), "seconds_per_step": 1.0}}
+    failed = quick | {"status": "FAILED"}
+    assert digest(quick, quick) == digest(slow, quick, order=-1)
+    assert len({digest(quick, it) for it in (quick, other, failed)}) == 3
+    assert digest(quick, other) != digest(other, quick)
 
 
 def test_load_gives_the_whole_results_in_the_order_of_their_identities(tmp_path):
@@ -146,107 +188,6 @@ def test_load_gives_the_whole_results_in_the_order_of_their_identities(tmp_path)
     (tmp_path / "e" / "unfinished").mkdir()
     assert [row["trial_id"] for row in results.load(tmp_path, "e")] == ["a0", "b1", "c0"]
     assert results.load(tmp_path, "other") == []
-
-
-def test_discard_forgets_result_and_attempts_and_keeps_checkpoints(folder):
-    results.claim(folder)
-    results.commit(folder, result(folder))
-    (folder / "checkpoints" / "3").mkdir(parents=True)
-    (folder / "log.jsonl").write_text("{}\n")
-    results.discard(folder)
-    assert sorted(p.name for p in folder.iterdir()) == ["checkpoints", "log.jsonl"]
-    assert results.claim(folder) == 1
-
-
-# Claims
-
-
-def test_of_racing_claims_one_wins(tmp_path):
-    rounds = 300
-    won = race(tmp_path, "claim", rounds)
-    assert sorted(won) == [(number, 1) for number in range(rounds)]
-
-
-def test_the_claims_of_the_dead_are_taken_over_once(tmp_path):
-    rounds = 100
-    for number in range(rounds):
-        folder = tmp_path / "trials" / f"t{number}"
-        folder.mkdir(parents=True)
-        (folder / "claim-1").write_text(claim_of(pid=os.getpid(), started="1"))
-    won = race(tmp_path, "claim", rounds)
-    assert sorted(won) == [(number, 2) for number in range(rounds)]
-
-
-def claim_in_a_child(folder: Path) -> subprocess.Popen:
-    script = "import sys, pathlib; from seqlab import results; "
-    script += "print(results.claim(pathlib.Path(sys.argv[1])), flush=True); sys.stdin.read()"
-    child = subprocess.Popen(
-        [sys.executable, "-c", script, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout.readline() == "1\n"
-    return child
-
-
-def test_a_claim_lasts_as_long_as_its_process(folder):
-    assert not results.is_running(folder)
-    child = claim_in_a_child(folder)
-    assert results.is_running(folder)
-    assert results.claim(folder) is None
-    child.kill()
-    child.communicate()
-    assert not results.is_running(folder)
-    assert results.claim(folder) == 2
-    assert results.is_running(folder)
-    assert results.claim(folder) is None
-
-
-def test_a_killed_process_that_nobody_waited_for_is_dead(folder):
-    child = claim_in_a_child(folder)
-    child.kill()
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
-    assert Path(f"/proc/{child.pid}").exists()
-    assert results.claim(folder) == 2
-    child.communicate()
-
-
-def test_a_process_with_the_same_number_is_not_the_same(folder):
-    (folder / "claim-1").write_text(claim_of(pid=os.getpid(), started="1"))
-    assert not results.is_running(folder)
-    assert results.claim(folder) == 2
-
-
-def test_a_process_on_another_host_is_taken_to_be_alive(folder):
-    owner = {"host": "elsewhere", "pid": os.getpid(), "started": "1"}
-    (folder / "claim-1").write_text(json.dumps(owner))
-    assert results.is_running(folder)
-    assert results.claim(folder) is None
-
-
-def test_a_torn_claim_holds_nothing(folder):
-    (folder / "claim-1").write_text('{"host": "els')
-    assert not results.is_running(folder)
-    assert results.claim(folder) == 2
-
-
-def test_a_released_trial_is_free_and_the_attempt_does_not_count(folder):
-    for _ in range(3):
-        assert results.claim(folder) == 1
-        results.release(folder, 1)
-        assert not results.is_running(folder)
-    (folder / "claim-1").write_text(claim_of(pid=os.getpid(), started="1"))
-    assert results.claim(folder) == 2
-    results.release(folder, 2)
-    assert results.claim(folder) == 2
-
-
-def test_the_tenth_attempt_follows_the_ninth(folder):
-    for attempt in range(1, 10):
-        (folder / f"claim-{attempt}").write_text(claim_of(pid=os.getpid(), started="1"))
-    assert results.claim(folder) == 10
-    assert results.claim(folder) is None
 
 
 # The directory

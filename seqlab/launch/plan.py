@@ -1,11 +1,13 @@
 """What is to be run: an experiment, and the trials that the command line left of it."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from seqlab import results
+from seqlab.launch import claims, provenance
 from seqlab.tables import Table
 from seqlab.trial import trial_id
 
@@ -34,35 +36,66 @@ class Experiment(Protocol):
 
 @dataclasses.dataclass
 class Plan:
-    """Trials of an experiment and the directory that holds their results."""
+    """Trials of an experiment and the directory that holds their results.
+
+    Attributes:
+        name: of the experiment.
+        experiment: its module.
+        first: its trials, before those that results call for.
+        root: the results directory.
+        source: the experiment's file.
+    """
 
     name: str
     experiment: Experiment
     first: Sequence[Any]
     root: Path
-    _finished: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    source: Path | None = None
+
+    def __post_init__(self) -> None:
+        self._trials = {trial_id(trial): trial for trial in self.first}
+        self._finished: dict[str, dict[str, Any]] = {}
 
     def folder(self, trial: Any) -> Path:
         return results.trial_folder(self.root, self.name, trial_id(trial))
 
     def known(self) -> dict[str, tuple[Any, dict[str, Any] | None]]:
         """Every trial known so far and its result or None, by identity."""
-        known = {trial_id(t): (t, self._result(t)) for t in self.first}
+        trials = dict(self._trials)
+        self._read_new(trials)
         for trial in self.experiment.follow_up(list(self.first), self._finished):
-            known.setdefault(trial_id(trial), (trial, self._result(trial)))
-        return known
+            trials.setdefault(trial_id(trial), trial)
+        self._read_new(trials)
+        return {
+            identity: (trial, self._finished.get(identity)) for identity, trial in trials.items()
+        }
 
     def forget(self, trial: Any) -> None:
-        """Discard a trial's result, so that it is run again."""
-        results.discard(self.folder(trial))
+        """Discard a trial's result and its attempts, so that it is run again."""
+        (self.folder(trial) / results.RESULT).unlink(missing_ok=True)
+        claims.forget(self.folder(trial))
         self._finished.pop(trial_id(trial), None)
 
-    def _result(self, trial: Any) -> dict[str, Any] | None:
+    def changes(self) -> str | None:
+        """In one line, how the code differs from that of what has been run; None if it does not.
+
+        Nothing differs for a plan of which all is finished: nothing will be run.
+        """
+        known = self.known()
+        if all(result for _, result in known.values()):
+            return None
+        finished = [result for _, result in known.values() if result]
+        origins = [result["provenance"] for result in finished if "provenance" in result]
+        begun = (self.folder(trial) for trial, result in known.values() if result is None)
+        origins += filter(None, map(provenance.origin, begun))
+        return provenance.difference(origins, self.source)
+
+    def _read_new(self, trials: Mapping[str, Any]) -> None:
         """A result is written once, so that it has to be read only once."""
-        identity = trial_id(trial)
-        if identity not in self._finished:
-            result = results.read(self.folder(trial))
-            if result is None:
-                return None
-            self._finished[identity] = result
-        return self._finished[identity]
+        folder = self.root / self.name
+        there = set(os.listdir(folder)) if folder.is_dir() else set()
+        for identity in trials:
+            if identity in there and identity not in self._finished:
+                result = results.read(folder / identity)
+                if result is not None:
+                    self._finished[identity] = result

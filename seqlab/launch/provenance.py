@@ -2,40 +2,146 @@
 
 import datetime
 import functools
+import hashlib
+import json
 import os
 import platform
 import re
+import socket
 import subprocess
+from collections import Counter
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from seqlab import history, results
+from seqlab.errors import Changed
+from seqlab.launch import claims
 from seqlab.launch.environment import in_force
 
 PACKAGES = ("seqlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+# What starts trials and shows results: of the package, all that no result depends on.
+AROUND = (
+    *("launch", "tables", "cli.py", "commands.py"),
+    *("results.py", "plots.py", "comparison.py", "intervals.py"),
+)
+PACKAGE = Path(__file__).parent.parent
+ORIGIN = "origin.json"
 
 
-def provenance() -> dict[str, Any]:
+def provenance(source: Path | None = None) -> dict[str, Any]:
     """Everything about this process that a result may depend on."""
-    return {"finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")} | _here()
+    finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"finished": finished} | here(source)
 
 
 @functools.cache
-def _here() -> dict[str, Any]:
-    return {
-        "git": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain")),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+def here(source: Path | None = None) -> dict[str, Any]:
+    """What does not change while this process lives.
+
+    Args:
+        source: the file of the experiment.
+    """
+    return code(source) | {
         "platform": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         "machine": _machine(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
         "matmul_precision": jax.config.jax_default_matmul_precision  # pyright: ignore
         or "default",
         "environment": in_force(os.environ),
     }
+
+
+@functools.cache
+def code(source: Path | None = None) -> dict[str, Any]:
+    """The part of it that a launcher may ask for, too: it takes no device."""
+    return {
+        "git": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain")),
+        "code_sha256": _code_sha256(source),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _code_sha256(source: Path | None) -> str:
+    """Of the experiment's file and of all of the package that a result depends on."""
+    files = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+    files = {name: path for name, path in files.items() if name.split("/")[0] not in AROUND}
+    if source is not None:
+        files["experiment"] = source
+    digest = hashlib.sha256()
+    for name, path in sorted(files.items()):
+        digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+# Trials that were begun elsewhere, or before
+
+
+def begin(kept: Path, source: Path | None, allow_changes: bool) -> None:
+    """Note what a trial is begun with, in the folder of its attempt.
+
+    Raises:
+        Changed: it was begun with other code, and that is not allowed.
+    """
+    path = kept / ORIGIN
+    if allow_changes:
+        (kept / history.DATA).unlink(missing_ok=True)
+    if path.exists():
+        changed = difference([_load(path)], source)
+        if changed is None:
+            return
+        if not allow_changes:
+            raise Changed(changed)
+    history.note(path, json.dumps(code(source)))
+
+
+def origin(folder: Path) -> dict[str, Any] | None:
+    """What the unfinished trial in `folder` was begun with; None where none was begun."""
+    kept = claims.work_folder(folder)
+    path = kept / ORIGIN if kept else None
+    return _load(path) if path and path.exists() else None
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except ValueError:  # damaged: of unknown origin
+        found = {}
+    return found if isinstance(found, dict) else {}
+
+
+def difference(origins: Iterable[dict[str, Any]], source: Path | None) -> str | None:
+    """In one line, how the code and packages here differ from those of earlier work."""
+    ours, changed = code(source), Counter()
+    for theirs in origins:
+        parts = []
+        if theirs.get("code_sha256") != ours["code_sha256"]:
+            parts.append(f"code {_code(theirs)} then, {_code(ours)} now")
+        for name, version in ours["packages"].items():
+            before = theirs.get("packages", {}).get(name)
+            if before != version and name != "seqlab":
+                parts.append(f"{name} {before} then, {version} now")
+        changed[", ".join(parts)] += 1
+    del changed[""]
+    if not changed:
+        return None
+    said = "; ".join(f"{count} of the trials: {what}" for what, count in changed.most_common(3))
+    return (
+        f"the code has changed since this was begun ({said}). "
+        "--allow-changes goes on all the same, another --results-dir begins anew"
+    )
+
+
+def _code(origin: dict[str, Any]) -> str:
+    commit = (origin.get("git") or "no commit")[:10] + "+changes" * bool(origin.get("git_dirty"))
+    return f"{(origin.get('code_sha256') or 'unknown')[:8]} ({commit})"
 
 
 def _machine() -> str:
@@ -85,8 +191,10 @@ def summary(rows: list[dict[str, Any]]) -> str:
     machines = {
         ", ".join(filter(None, (s["platform"], s["device"], s.get("machine")))) for s in sources
     }
+    machine = "; ".join(sorted(machines))
     hours = sum(row["wall_seconds"] for row in rows) / 3600
     return (
         f"{len(rows)} results, {hours:.1f} worker hours, {days[0]} to {days[-1]}: "
-        f"commit {' '.join(commits)}; {', '.join(sorted(packages))}; {'; '.join(sorted(machines))}."
+        f"commit {' '.join(commits)}; {', '.join(sorted(packages))}; {machine}; "
+        f"digest without times {results.digest(rows)[:16]}."
     )
