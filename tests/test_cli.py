@@ -14,15 +14,14 @@ import jax
 import pytest
 
 from experiments import mut_vs_lstm_gru as mut
-from seqlab import cli, results
+from seqlab import cli, commands, interruption, results
 from seqlab.cells import CELLS
-from seqlab.launch import local, worker
-from seqlab.launch.provenance import provenance
+from seqlab.launch import claims, engine, progress, provenance, worker
 from seqlab.trial import as_dict, only, replace, set_values, trial_id
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NAME = "mut_vs_lstm_gru"
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SOURCE = REPOSITORY / "experiments" / f"{NAME}.py"
 EXPERIMENTS = sorted(p.stem for p in (REPOSITORY / "experiments").glob("*.py"))
 
 
@@ -45,10 +44,11 @@ def command(capsys, monkeypatch, tmp_path):
         code = cli.main(list(arguments))
         return Done(code, *capsys.readouterr())
 
-    before = [signal.getsignal(number) for number in SIGNALS]
+    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
     yield run
-    for number, handler in zip(SIGNALS, before, strict=True):
+    for number, handler in before.items():
         signal.signal(number, handler)
+    interruption.withdraw()
 
 
 def metrics(**changes) -> dict:
@@ -62,7 +62,9 @@ def metrics(**changes) -> dict:
     } | changes
 
 
-def commit(root: Path, trial, status: str = results.DONE, error: str | None = None) -> Path:
+def commit(
+    root: Path, trial, status: str = results.DONE, error: str | None = None, **origin: str
+) -> Path:
     folder = results.trial_folder(root, NAME, trial_id(trial))
     folder.mkdir(parents=True, exist_ok=True)
     row = {
@@ -72,7 +74,7 @@ def commit(root: Path, trial, status: str = results.DONE, error: str | None = No
         "metrics": metrics() if status == results.DONE else {},
         "error": error,
         "wall_seconds": 1.0,
-        "provenance": provenance(),
+        "provenance": provenance.provenance(SOURCE) | origin,
     }
     assert results.commit(folder, row)
     return folder
@@ -91,6 +93,9 @@ BAD = {
     "unknown budget": (["run", NAME, "--budget", "smok"], "Did you mean 'smoke'?"),
     "unknown format": (["table", NAME, "--format", "jsno"], "Did you mean 'json'?"),
     "no workers": (["run", NAME, "--workers", "0"], "'0' is not a whole number from 1"),
+    "no attempt": (["run", NAME, "--attempts", "0"], "'0' is not a whole number from 1"),
+    "unknown engine": (["run", NAME, "--on", "slrum"], "Did you mean 'slurm'?"),
+    "no engine option": (["run", NAME, "--engine-option", "mem"], "'mem' is not KEY=VALUE"),
     "half a worker": (["run", NAME, "--workers", "0.5"], "'0.5' is not a whole number"),
     "unknown data action": (["data", "prepar"], "Did you mean 'prepare'?"),
     "no shape": (["account", "vgg16", "--input", "224,x"], "'x' is not a whole number from 1"),
@@ -247,29 +252,69 @@ def test_list_gives_every_experiment_its_first_line(command):
 # A grid whose workers are stood in for
 
 
-@pytest.fixture
-def hired(monkeypatch, tmp_path):
-    """Instead of workers: what they were started with, and a function that does their work."""
-    started = []
+class StandIn:
+    """An engine whose workers are one function, called at every poll until it returns false.
 
-    def run(command, num_workers, watch):
-        assert watch()
-        started.append((command, num_workers))
+    Attributes:
+        started: what workers were started with.
+        stopped: how often they were stopped.
+    """
+
+    def __init__(self, work):
+        self.work = work
+        self.started: list[tuple[list[str], int]] = []
+        self.stopped = 0
+
+    def default_workers(self):
+        return 2
+
+    def start(self, command, num_workers):
+        self.started.append((command, num_workers))
+
+    def poll(self, missing):
+        command, _ = self.started[-1]
         options = cli._parser().parse_args(command[1:])
-        plan = cli._plan(options, options.budget, results.named_root(options.results_dir))
-        for trial, result in plan.known().values():
-            if result is None:
-                commit(plan.root, trial)
+        root = results.named_root(options.results_dir)
+        return self.work(commands.plan_of(options, options.budget, root))
 
-    monkeypatch.setattr(local, "run", run)
-    return started
+    def stop(self):
+        self.stopped += 1
+
+
+@pytest.fixture
+def hire(monkeypatch):
+    """Have a function do the work of the workers."""
+    monkeypatch.setattr(engine, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "RECOUNT_SECONDS", 0.0)
+
+    def hire(work) -> StandIn:
+        stand_in = StandIn(work)
+        monkeypatch.setattr(engine, "named", lambda name, options: stand_in)
+        return stand_in
+
+    return hire
+
+
+def missing(plan) -> list:
+    return [trial for trial, result in plan.known().values() if result is None]
+
+
+def do_all(plan) -> bool:
+    for trial in missing(plan):
+        commit(plan.root, trial)
+    return False
+
+
+@pytest.fixture
+def hired(hire) -> StandIn:
+    return hire(do_all)
 
 
 def test_workers_get_the_trials_of_the_launcher(command, hired, tmp_path):
     asked = ["--only", "model.cell=gru,mut1", "--set", "seed=3,4", "--set", "optim.clip_norm=2"]
     done = command("run", NAME, "--budget", "smoke", "--workers", "3", *asked, "--format", "json")
     assert done.code == 0
-    assert [num_workers for _, num_workers in hired] == [3]
+    assert [num_workers for _, num_workers in hired.started] == [3]
     expected = set_values(
         only(mut.trials("smoke"), ["model.cell=gru,mut1"]), ["seed=3,4", "optim.clip_norm=2"]
     )
@@ -283,7 +328,7 @@ def test_a_finished_grid_starts_nobody_and_prints_its_table(command, hired, tmp_
         commit(tmp_path / "results", trial)
     files = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     done = command("run", NAME, "--budget", "smoke", "--format", "json")
-    assert (done.code, hired) == (0, [])
+    assert (done.code, hired.started) == (0, [])
     ours = {r["cell"]: r["best"] for r in json.loads(done.out)["rows"] if r["cell"]}
     assert ours == dict.fromkeys(mut.ARCHITECTURES, 0.5)
     assert f"{len(mut.trials('smoke'))} of {len(mut.trials('smoke'))} trials" in done.err
@@ -300,28 +345,109 @@ def test_the_exit_code_tells_of_failures(command, hired, tmp_path, status, code)
         commit(tmp_path / "results", trial)
     run = ["run", NAME, "--budget", "smoke", "--format", "json"]
     done = command(*run)
-    assert (done.code, hired) == (code, [])
+    assert (done.code, hired.started) == (code, [])
     rows = {r["cell"]: r for r in json.loads(done.out)["rows"]}
     not_done = rows[first.model.cell]["not_done"]
     assert not_done == ("" if status == "DONE" else f"1 {status}")
     again = command(*run, "--retry-failed")
     assert again.code == 0
-    assert len(hired) == code
+    assert len(hired.started) == code
 
 
-def test_a_grid_whose_workers_all_died_says_so(command, monkeypatch):
-    monkeypatch.setattr(local, "run", lambda command, num_workers, watch: None)
+def test_workers_are_told_how_to_treat_trouble(command, hired):
+    run = ["run", NAME, "--budget", "smoke", "--format", "json"]
+    assert command(*run).code == 0
+    told, defaults = hired.started[0][0], {"--attempts": "3"}
+    assert [told[told.index(flag) + 1] for flag in defaults] == list(defaults.values())
+    assert not {"--allow-changes", "--tensorboard", "--fail-fast"} & set(told)
+    options = cli._parser().parse_args(told[1:])
+    assert (options.attempts, options.allow_changes, options.tensorboard) == (3, False, False)
+    other = ["--attempts", "7", "--allow-changes", "--tensorboard", "--set", "seed=9"]
+    assert command(*run, *other).code == 0
+    options = cli._parser().parse_args(hired.started[1][0][1:])
+    assert (options.attempts, options.allow_changes, options.tensorboard) == (7, True, True)
+
+
+def test_the_engine_is_the_one_that_was_asked_for(command, hired, monkeypatch):
+    asked = []
+    monkeypatch.setattr(engine, "named", lambda *of: asked.append(of) or hired)
+    for on in ([], ["--on", "slurm", "--engine-option", "a=1", "--engine-option", "b=x=y"]):
+        assert command("run", NAME, "--budget", "smoke", "--format", "json", *on).code == 0
+    assert asked == [("local", {}), ("slurm", {"a": "1", "b": "x=y"})]
+    assert hired.started[0][1] == hired.default_workers()
+
+
+def test_fail_fast_stops_the_rest_and_the_same_command_without_it_finishes(command, hire, tmp_path):
+    def do_one(plan) -> bool:
+        """The second and the fourth that are run fail."""
+        done = len(list((plan.root / NAME).glob("*/result.json")))
+        todo = missing(plan)
+        if todo:
+            commit(plan.root, todo[0], *[results.FAILED, "no"] * (done in (1, 3)))
+        return bool(todo)
+
+    run = ["run", NAME, "--budget", "smoke", "--format", "json"]
+    total = len(mut.trials("smoke"))
+    for stop_after in (2, 4):  # a failure of before stops nothing
+        stand_in = hire(do_one)
+        done = command(*run, "--fail-fast")
+        assert (done.code, stand_in.stopped) == (1, 1)
+        assert f"{total - stop_after} trials have no result" in done.err
+        assert "Traceback" not in done.err
+        assert len(results.load(tmp_path / "results", NAME)) == stop_after
+        assert json.loads(done.out)["rows"]
+    stand_in = hire(do_one)
+    done = command(*run)
+    assert (done.code, stand_in.stopped) == (1, 0)
+    assert "no result" not in done.err
+    assert len(results.load(tmp_path / "results", NAME)) == total
+    hire(do_all)
+    assert command(*run, "--retry-failed").code == 0
+
+
+@pytest.mark.parametrize("begun", ["a result", "a trial in the middle"])
+def test_other_code_is_refused_in_one_line_until_it_is_allowed(command, hired, tmp_path, begun):
+    first, *_ = mut.trials("smoke")
+    root, then = tmp_path / "results", {"code_sha256": "f00d" * 16, "git": "c0ffee" * 6}
+    if begun == "a result":
+        commit(root, first, **then)
+    else:
+        kept = results.trial_folder(root, NAME, trial_id(first)) / "attempt-1"
+        kept.mkdir(parents=True)
+        (kept / provenance.ORIGIN).write_text(json.dumps(provenance.code(SOURCE) | then))
+    now = provenance.code(SOURCE)["code_sha256"]
+    for verb in ("run", "work"):
+        refused = command(verb, NAME, "--budget", "smoke")
+        assert_one_line(refused, "f00df00d (c0ffeec0ff", now[:8], "--allow-changes")
+    assert hired.started == []
+    done = command("run", NAME, "--budget", "smoke", "--format", "json", "--allow-changes")
+    assert (done.code, len(hired.started)) == (0, 1)
+    again = command("run", NAME, "--budget", "smoke", "--format", "json")
+    assert (again.code, len(hired.started)) == (0, 1), "a finished plan never refuses"
+
+
+def test_a_worker_without_room_says_so_in_one_line_and_ends_with_3(command, monkeypatch):
+    def full(*_):
+        raise worker.DiskFull("disk full: no room for results in /there")
+
+    monkeypatch.setattr(worker, "work", full)
+    done = command("work", NAME, "--budget", "smoke")
+    assert done == (3, "", "error: disk full: no room for results in /there\n")
+
+
+def test_a_grid_whose_workers_all_died_says_so(command, hire):
+    hire(lambda plan: False)
     done = command("run", NAME, "--budget", "smoke", "--format", "json")
     assert done.code == 1
     assert f"{len(mut.trials('smoke'))} trials have no result" in done.err
     assert [r for r in json.loads(done.out)["rows"] if r["cell"]] == []
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_an_interrupted_grid_exits_with_130(command, monkeypatch, number):
-    monkeypatch.setattr(local, "run", lambda *_: signal.raise_signal(number))
+@pytest.mark.parametrize("number", interruption.SIGNALS)
+def test_an_interrupted_grid_exits_with_130(command, hire, number):
+    stand_in = hire(lambda plan: signal.raise_signal(number))
     done = command("run", NAME, "--budget", "smoke", "--format", "json")
-    assert (done.code, done.out) == (130, "")
+    assert (done.code, done.out, stand_in.stopped) == (130, "", 1)
     assert done.err.splitlines()[-1].startswith("interrupted: ")
 
 
@@ -432,6 +558,23 @@ def shared(start, tmp_path_factory) -> tuple[Path, list[Done]]:
     return root, [finish(launcher) for launcher in launchers]
 
 
+def worker_of(folder: Path, attempt: int) -> int:
+    """The process that made this attempt."""
+    claim = json.loads((folder / f"claim-{attempt}").read_text())
+    return int(claim["worker"].split("-")[-2])
+
+
+def lines_of(folder: Path) -> list[dict]:
+    """What the last attempt has said so far, without times."""
+    kept = claims.work_folder(folder)
+    log = kept / "log.jsonl" if kept else None
+    whole = log.read_text().split("\n")[:-1] if log and log.exists() else []
+    return [
+        {name: value for name, value in json.loads(line).items() if "seconds" not in name}
+        for line in whole
+    ]
+
+
 def config_of(row: dict) -> tuple[str, float]:
     return row["config"]["model"]["cell"], row["config"]["optim"]["learning_rate"]
 
@@ -445,11 +588,15 @@ def test_two_launchers_on_one_directory_share_the_grid(shared):
         ("rnn", 3e38): "DIVERGED",
         ("gru", 3e38): "DIVERGED",
     }
+    workers = set()
     for row in rows.values():
-        names = {p.name for p in (root / NAME / row["trial_id"]).iterdir()}
-        assert names - {"log.jsonl"} == {"claim-1", "result.json"}
-        claim = json.loads((root / NAME / row["trial_id"] / "claim-1").read_text())
-        assert claim["pid"] not in [os.getpid()]
+        folder = root / NAME / row["trial_id"]
+        assert {p.name for p in folder.iterdir()} == {"claim-1", "attempt-1", "result.json"}
+        kept = {p.name for p in (folder / "attempt-1").iterdir()}
+        assert kept - {"log.jsonl"} == {"origin.json", "data_sha256"}
+        workers.add(worker_of(folder, 1))
+    assert os.getpid() not in workers
+    assert not any((root / NAME / claims.WORKERS).iterdir()), "all workers have ended"
     for row in (rows["rnn", 3e38], rows["gru", 3e38]):
         assert (
             row["error"] == f"the loss is not finite at step {row['metrics']['diverged_at_step']}"
@@ -481,8 +628,10 @@ def test_a_grid_interrupted_and_killed_ends_with_the_same_bits(shared, start, tm
     folder = tmp_path / NAME / undisturbed["trial_id"]
 
     def epochs() -> int:
-        log = folder / "log.jsonl"
-        return log.read_text().count("\n") if log.exists() else 0
+        try:
+            return sum("epoch" in line for line in lines_of(folder))
+        except FileNotFoundError:  # it has just been moved to the next attempt
+            return 0
 
     launcher = start(ONE_CELL, tmp_path)
     wait_until(lambda: epochs() >= 2, launcher)
@@ -492,23 +641,19 @@ def test_a_grid_interrupted_and_killed_ends_with_the_same_bits(shared, start, tm
     assert "Traceback" not in interrupted.err
     assert interrupted.err.count("interrupted") == 1
     assert not (folder / "result.json").exists()
-    assert not results.is_running(folder)
-    assert not list(folder.glob("claim-*"))
+    assert [p.name for p in folder.iterdir()] == ["attempt-1"], "it was given back"
+    assert not any((tmp_path / NAME / claims.WORKERS).iterdir())
     before = epochs()
+    assert claims.saved_step(folder) == lines_of(folder)[-1]["step"], "nothing is done again"
 
     launcher = start(ONE_CELL, tmp_path)
     wait_until(lambda: epochs() > before + 1, launcher)
-    os.kill(json.loads((folder / "claim-1").read_text())["pid"], signal.SIGKILL)
+    os.kill(worker_of(folder, 1), signal.SIGKILL)
     finished = finish(launcher)
     assert finished.code == 0
-    assert (folder / "claim-2").exists()
     row = results.read(folder)
-    told = {k: v for k, v in row["metrics"].items() if k != "seconds_per_step"}
-    assert told == {k: v for k, v in undisturbed["metrics"].items() if k != "seconds_per_step"}
+    assert row["attempts"] == 2
+    assert results.digest([row]) == results.digest([undisturbed])
     assert row["metrics"]["params_sha256"] == undisturbed["metrics"]["params_sha256"]
-    ours, theirs = (
-        [json.loads(line) for line in (f / "log.jsonl").read_text().splitlines()]
-        for f in (folder, shared[0] / NAME / undisturbed["trial_id"])
-    )
-    assert [e["train_loss"] for e in ours] == [e["train_loss"] for e in theirs]
+    assert lines_of(folder) == lines_of(shared[0] / NAME / undisturbed["trial_id"])
     assert json.loads(finished.out)["rows"][0]["best"] == row["metrics"]["test_accuracy"]

@@ -1,20 +1,24 @@
 """Workers as processes of this machine."""
 
+import functools
 import math
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from seqlab.errors import InputError
 from seqlab.launch.environment import complete
 
-POLL_SECONDS = 0.5
-MAX_RESTARTS = 10
-BAD_INPUT = 2  # a worker that ends so would end so again
+MAX_RESTARTS = 10  # while no trial is finished
+FINAL = (
+    0,
+    2,
+    3,
+)  # finished, bad input, no room on the disk: a worker that ended so is not replaced
 
 
 def platform() -> str:
@@ -43,38 +47,56 @@ def default_workers() -> int:
     return num_accelerators() or len(os.sched_getaffinity(0))
 
 
-def run(
-    command: list[str],
-    num_workers: int,
-    watch: Callable[[], bool],
-) -> None:
-    """Start workers and wait until they have finished.
+class Local:
+    """One process for each accelerator or core."""
 
-    Args:
-        command: starts one worker; `--start FRACTION` is appended for each.
-        num_workers: how many.
-        watch: called twice a second; false when nothing is missing any more. While something is, a
-            worker that died is replaced.
+    def __init__(self, options: dict[str, str] | None = None):
+        if options:
+            raise InputError(f"--on local takes no options, not {next(iter(options))}")
+        self._workers: list[subprocess.Popen] = []
+        self._start: list[Callable[[], subprocess.Popen]] = []
+        self._restarts = 0
+        self._fewest_missing: float = math.inf
 
-    Raises:
-        KeyboardInterrupt: after the workers have given their trials back.
-    """
-    workers = [_start(command, n, num_workers) for n in range(num_workers)]
-    restarts = 0
-    try:
-        while True:
-            missing = watch()
-            for n, worker in enumerate(workers):
-                died = worker.poll() not in (None, 0, BAD_INPUT)
-                if died and missing and restarts < MAX_RESTARTS:
-                    restarts += 1
-                    workers[n] = _start(command, n, num_workers)
-            if all(worker.poll() is not None for worker in workers):
-                return
-            time.sleep(POLL_SECONDS)
-    except BaseException:
-        _stop(workers)
-        raise
+    def default_workers(self) -> int:
+        return default_workers()
+
+    def start(self, command: list[str], num_workers: int) -> None:
+        starts = [n / num_workers for n in range(num_workers)]
+        self._start = [
+            functools.partial(_start, [*command, "--start", str(start)], n, num_workers)
+            for n, start in enumerate(starts)
+        ]
+        self._workers = [start() for start in self._start]
+
+    def start_one(self, command: list[str]) -> None:
+        """Start a worker alone: that of a job of another engine."""
+        self._start = [functools.partial(_start, command, 0, 1)]
+        self._workers = [start() for start in self._start]
+
+    def poll(self, missing: int) -> bool:
+        if missing < self._fewest_missing:
+            self._fewest_missing, self._restarts = missing, 0
+        for n, worker in enumerate(self._workers):
+            died = worker.poll() not in (None, *FINAL)
+            if died and missing and self._restarts < MAX_RESTARTS:
+                self._restarts += 1
+                self._workers[n] = self._start[n]()
+        return any(worker.poll() is None for worker in self._workers)
+
+    def stop(self) -> None:
+        """Interrupt; a second Ctrl-C kills."""
+        try:
+            for worker in self._workers:
+                if worker.poll() is None:
+                    worker.send_signal(signal.SIGINT)
+            for worker in self._workers:
+                worker.wait()
+        except KeyboardInterrupt:
+            for worker in self._workers:
+                worker.kill()
+                worker.wait()
+            raise
 
 
 def _start(command: list[str], n: int, num_workers: int) -> subprocess.Popen:
@@ -84,23 +106,9 @@ def _start(command: list[str], n: int, num_workers: int) -> subprocess.Popen:
     if num_accelerators() > 1 and platform() == "gpu":
         environment["CUDA_VISIBLE_DEVICES"] = _gpus()[n % num_accelerators()]
     return subprocess.Popen(
-        [sys.executable, *command, "--start", str(n / num_workers)],
+        [sys.executable, *command],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
         process_group=0,  # a terminal's Ctrl-C is for the launcher, which passes it on once
     )
-
-
-def _stop(workers: list[subprocess.Popen]) -> None:
-    """Interrupt; a second Ctrl-C kills."""
-    try:
-        for worker in workers:
-            if worker.poll() is None:
-                worker.send_signal(signal.SIGINT)
-        for worker in workers:
-            worker.wait()
-    except KeyboardInterrupt:
-        for worker in workers:
-            worker.kill()
-            worker.wait()

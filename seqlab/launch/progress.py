@@ -51,8 +51,13 @@ class GridProgress:
         else:
             print(self._line(), file=sys.stderr, flush=True)
 
-    def watch(self) -> bool:
-        """Count, show, and say whether anything is missing."""
+    @property
+    def failed(self) -> int:
+        """How many trials have come to nothing."""
+        return self.counts[results.FAILED] + self.counts[results.OOM]
+
+    def watch(self) -> int:
+        """Count, show, and say how many trials are missing."""
         now = time.monotonic()
         if now - self._counted >= RECOUNT_SECONDS:
             self._recount()
@@ -61,7 +66,7 @@ class GridProgress:
         elif now - self._shown >= LINE_SECONDS:
             self._shown = now
             print(self._line(), file=sys.stderr, flush=True)
-        return sum(self.counts.values()) < self.total
+        return self.total - sum(self.counts.values())
 
     def _recount(self) -> None:
         known = self.plan.known()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seqlab.launch import environment, local
+from seqlab.launch import engine, environment, local
 from seqlab.tables import render
 
 ROOT = Path(__file__).parents[2]
@@ -160,9 +160,9 @@ def test_workers_share_the_gpus_that_the_user_left_visible(tmp_path, monkeypatch
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.setenv("XLA_FLAGS", FLAGS)
     monkeypatch.setattr(local, "find_spec", lambda name: name == "jax_cuda13_plugin" or None)
-    monkeypatch.setattr(local, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(engine, "POLL_SECONDS", 0.02)
     assert (local.platform(), local.default_workers()) == ("gpu", 2)
-    local.run(["-c", REPORT, str(tmp_path)], 4, lambda: False)
+    engine.run(local.Local(), ["-c", REPORT, str(tmp_path)], 4, lambda: False)
     reports = {n: json.loads((tmp_path / str(n / 4)).read_text()) for n in range(4)}
     assert reports == {n: ["35"[n % 2], "0.375", FLAGS] for n in range(4)}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seqlab.launch import local
+from seqlab.launch import engine, local
 from seqlab.launch.environment import TABLE
 
 REPORT = """
@@ -40,11 +40,11 @@ def reports(folder: Path) -> list[dict]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(local, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(engine, "POLL_SECONDS", 0.02)
 
 
 def run(code: str, *arguments: str, workers: int, watch) -> None:
-    local.run(["-c", code, *arguments], workers, watch)
+    engine.run(local.Local(), ["-c", code, *arguments], workers, watch)
 
 
 def test_workers_start_apart_and_know_their_launcher(tmp_path):
@@ -80,9 +80,22 @@ def test_workers_are_as_many_as_there_are_devices_that_jax_can_use(monkeypatch):
     assert local.default_workers() == 2
 
 
-def test_bad_input_is_not_tried_again(tmp_path):
-    run(REPORT + "sys.exit(2)", str(tmp_path), workers=2, watch=lambda: True)
+@pytest.mark.parametrize("code", [0, 2, 3])
+def test_whose_end_was_meant_is_not_replaced(tmp_path, code):
+    """It has finished; it had bad input; the disk was full."""
+    run(REPORT + f"sys.exit({code})", str(tmp_path), workers=2, watch=lambda: 7)
     assert len(reports(tmp_path)) == 2
+
+
+def test_one_worker_alone_is_started_as_it_is_told_and_replaced(tmp_path):
+    command = ["-c", REPORT + "sys.exit(len(list(folder.glob('*.json'))) < 3)"]
+    one = local.Local()
+    one.start_one([*command, str(tmp_path), "--start", "0.25"])
+    while one.poll(1):
+        time.sleep(0.02)
+    found = reports(tmp_path)
+    assert [r["start"] for r in found] == [0.25] * 3
+    assert {r["launcher"] for r in found} == {str(os.getpid())}
 
 
 def test_a_worker_that_dies_is_replaced_while_something_is_missing(tmp_path):
@@ -95,13 +108,20 @@ def test_a_worker_that_dies_is_replaced_while_something_is_missing(tmp_path):
 
 def test_replacing_comes_to_an_end(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "MAX_RESTARTS", 3)
-    run(REPORT + "sys.exit(1)", str(tmp_path), workers=2, watch=lambda: True)
+    run(REPORT + "sys.exit(1)", str(tmp_path), workers=2, watch=lambda: 7)
     assert len(reports(tmp_path)) == 2 + 3
 
 
-def test_a_worker_that_has_finished_is_not_replaced(tmp_path):
-    run(REPORT, str(tmp_path), workers=2, watch=lambda: True)
-    assert len(reports(tmp_path)) == 2
+def test_replacing_goes_on_as_long_as_trials_are_finished(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "MAX_RESTARTS", 2)
+
+    def watch() -> int:
+        """Each of the first six workers finishes a trial before it dies."""
+        return 100 - min(6, len(reports(tmp_path)))
+
+    run(REPORT + "sys.exit(1)", str(tmp_path), workers=1, watch=watch)
+    # one more where the sixth had died before it was seen to have finished something
+    assert len(reports(tmp_path)) in (6 + 2, 6 + 2 + 1)
 
 
 def test_a_worker_that_dies_when_nothing_is_missing_is_not_replaced(tmp_path):

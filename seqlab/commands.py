@@ -1,0 +1,280 @@
+"""What the commands do. What takes time to import is imported by the command that needs it."""
+
+import argparse
+import ast
+import contextlib
+import dataclasses
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from seqlab.errors import InputError, nearest
+from seqlab.trial import BUDGETS
+
+EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
+
+
+def list_experiments(_: argparse.Namespace) -> int:
+    for path in sorted(EXPERIMENTS.glob("*.py")):
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        print(f"{path.stem}: {docstring.partition(chr(10))[0]}")
+    return 0
+
+
+def plan_of(options: argparse.Namespace, budget: str, root: Path) -> Any:
+    from seqlab import trial
+    from seqlab.launch.plan import Plan
+
+    experiment: Any = importlib.import_module(f"experiments.{options.experiment}")
+    trials = trial.set_values(trial.only(experiment.trials(budget), options.only), options.set)
+    source = EXPERIMENTS / f"{options.experiment}.py"
+    return Plan(options.experiment, experiment, trials, root, source)
+
+
+def _check(plan: Any, options: argparse.Namespace) -> None:
+    if options.tensorboard:
+        from seqlab.launch import tensorboard
+
+        tensorboard.check()
+    for trial in plan.first:
+        try:
+            plan.experiment.check(trial)
+        except ValueError as error:  # a cell says of D and H that they do not fit
+            raise InputError(str(error)) from error
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run what is missing of an experiment, and print its table."""
+    from seqlab import results
+    from seqlab.launch import engine, progress
+
+    plan = plan_of(options, options.budget, results.named_root(options.results_dir))
+    _check(plan, options)
+    starter = engine.named(options.on, dict(options.engine_option))
+    num_workers = options.workers or starter.default_workers()
+    if plan.experiment.ALONE:
+        num_workers = _alone(options)
+    results.writable_root(options.results_dir, options.experiment)
+    _refuse_changes(plan, options)
+    if options.retry_failed:
+        for trial, result in plan.known().values():
+            if result and result["status"] in (results.FAILED, results.OOM):
+                plan.forget(trial)
+    with progress.GridProgress(plan) as shown:
+        if shown.watch():
+            failed_before = shown.failed
+
+            def watch() -> int:
+                missing = shown.watch()
+                if options.fail_fast and shown.failed > failed_before:
+                    raise _FailedFast
+                return missing
+
+            with contextlib.suppress(_FailedFast):
+                engine.run(starter, _worker_command(plan, options), num_workers, watch)
+    rows = [result for _, result in plan.known().values() if result]
+    _print(_with_origin(plan.experiment.table(rows), rows), options.format)
+    missing = len(plan.known()) - len(rows)
+    if missing:
+        print(f"{missing} trials have no result: the same command goes on", file=sys.stderr)
+    return int(missing > 0 or any(row["status"] in (results.FAILED, results.OOM) for row in rows))
+
+
+class _FailedFast(Exception):
+    """A trial has failed, and that was to be the end."""
+
+
+def _worker_command(plan: Any, options: argparse.Namespace) -> list[str]:
+    """What follows `python` to start a worker of the same trials."""
+    command = [str(EXPERIMENTS.parent / "launch.py"), "work", plan.name, "--budget", options.budget]
+    command += ["--results-dir", str(plan.root), "--attempts", str(options.attempts)]
+    command += [f"--only={value}" for value in options.only]
+    command += [f"--set={value}" for value in options.set]
+    command += ["--allow-changes"] * options.allow_changes
+    return command + ["--tensorboard"] * options.tensorboard
+
+
+def _refuse_changes(plan: Any, options: argparse.Namespace) -> None:
+    if not options.allow_changes and (changed := plan.changes()):
+        raise InputError(changed)
+
+
+def _alone(options: argparse.Namespace) -> int:
+    """One worker, with all cores: it measures time."""
+    if options.workers not in (None, 1):
+        raise InputError(f"{options.experiment} measures time: one trial runs at a time")
+    os.environ.setdefault("NPROC", str(len(os.sched_getaffinity(0))))
+    return 1
+
+
+def work(options: argparse.Namespace) -> int:
+    """Be one worker of a run."""
+    from seqlab import results
+    from seqlab.launch import environment, local
+
+    # a worker that was started by hand; jax reads these when it is imported, by the next line
+    os.environ.update(environment.complete(os.environ, local.platform(), started=True))
+    from seqlab.launch import worker
+
+    root = results.writable_root(options.results_dir, options.experiment)
+    plan = plan_of(options, options.budget, root)
+    _check(plan, options)
+    _refuse_changes(plan, options)
+    terms = worker.Terms(options.attempts, options.allow_changes, options.tensorboard)
+    try:
+        worker.work(plan, options.start, terms)
+    except KeyboardInterrupt:
+        return 130  # the launcher says the rest
+    except worker.DiskFull as full:
+        print(f"error: {full}", file=sys.stderr)
+        return 3
+    return 0
+
+
+def _rows(options: argparse.Namespace) -> tuple[Any, list[dict[str, Any]]]:
+    from seqlab import results
+
+    experiment: Any = importlib.import_module(f"experiments.{options.experiment}")
+    rows = results.load(results.named_root(options.results_dir), options.experiment)
+    conditions = list(options.only)
+    if options.budget and any("budget" in row["config"] for row in rows):  # else all are the same
+        conditions.append(f"budget={options.budget}")
+    if not rows:
+        raise InputError(
+            f"no results of {options.experiment} yet: python launch.py run {options.experiment}"
+        )
+    return experiment, results.select(rows, conditions)
+
+
+def table(options: argparse.Namespace) -> int:
+    from seqlab import tables
+
+    experiment, rows = _rows(options)
+    table = _with_origin(experiment.table(rows), rows)
+    if options.columns:
+        table = tables.select(table, options.columns.split(","))
+    _print(table, options.format)
+    return 0
+
+
+def plot(options: argparse.Namespace) -> int:
+    from seqlab import results
+
+    name = options.experiment
+    experiment: Any = importlib.import_module(f"experiments.{name}")
+    if not hasattr(experiment, "figures"):
+        raise InputError(f"{name} has no figures; its table: python launch.py table {name}")
+    try:
+        from seqlab import plots
+    except ModuleNotFoundError as error:
+        raise InputError("figures need matplotlib: pip install -e '.[plots]'") from error
+    _, rows = _rows(options)
+    folder = options.output_dir or results.named_root(options.results_dir) / name / "plots"
+    for path in plots.draw(experiment.figures, rows, Path(folder)):
+        print(path)
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    from seqlab import results
+    from seqlab.launch import status
+
+    if (options.only or options.set) and not options.budget:
+        raise InputError("--only and --set need --budget here: each budget has its own trials")
+    if options.follow and options.format != "text":
+        raise InputError(f"--follow shows text; --format {options.format} is of one moment")
+    root = results.named_root(options.results_dir)
+    budgets = [options.budget] if options.budget else BUDGETS
+    plans = {budget: plan_of(options, budget, root) for budget in budgets}
+    if options.follow:
+        from rich.console import Console
+
+        from seqlab.launch.follow import follow
+
+        follow(plans, options.budget is None, Console())
+        return 0
+    _print(status.table(plans, everything=options.budget is None), options.format)
+    return 0
+
+
+def _with_origin(table: Any, rows: list[dict[str, Any]]) -> Any:
+    from seqlab.launch.provenance import summary
+
+    return dataclasses.replace(table, notes=(*table.notes, summary(rows)))
+
+
+def _print(table: Any, format: str) -> None:
+    from seqlab import tables
+
+    if format == "text" and sys.stdout.isatty():
+        from rich.console import Console
+
+        console = Console()
+        for part in tables.fitted(table, console.width):
+            console.print(part)
+    else:
+        print(tables.render(table, format))
+
+
+def explain(options: argparse.Namespace) -> int:
+    from seqlab.cells import CELLS
+    from seqlab.recurrence.explain import explain
+
+    if options.cell not in CELLS:
+        raise InputError(f"no cell {options.cell!r}.{nearest(options.cell, CELLS)}")
+    cell = CELLS[options.cell]
+    try:
+        print(explain(cell, options.batch, options.time, options.input, options.hidden))
+    except ValueError as error:  # a cell says of D and H that they do not fit
+        raise InputError(str(error)) from error
+    return 0
+
+
+def account(options: argparse.Namespace) -> int:
+    import json
+
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # shapes alone; no device is to be taken
+    from seqlab.accounting import named, report
+
+    sizes = named.Sizes(
+        options.input, dict(options.param), options.hidden, options.steps, options.save
+    )
+    found = named.find(options.name, sizes)
+    if options.fits is not None:
+        table = report.fits(options.name, found, options.fits, options.dtype, options.optimizer)
+        _print(table, options.format)
+        return 0
+    shown = report.Report(options.name, found, options.batch, options.dtype, options.compile)
+    if options.format == "json":
+        print(json.dumps(shown.as_json(), indent=1))
+    else:
+        _print(shown.as_table(), options.format)
+    return 0
+
+
+def output_size(options: argparse.Namespace) -> int:
+    from seqlab.models.convnets.layers import output_size
+
+    try:
+        print(output_size(options.size, options.window, options.stride, options.padding))
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return 0
+
+
+def data(options: argparse.Namespace) -> int:
+    from seqlab.data import catalogue
+
+    if options.action == "list":
+        for entry in catalogue.describe():
+            print(f"{entry.name}: {entry.state}, {entry.size:,} bytes, {entry.folder}")
+        return 0
+    names = [options.name] if options.name else catalogue.available()
+    for name in names:
+        if options.action == "prepare":
+            print(f"{name}: prepared in {catalogue.prepare(name)}")
+        else:
+            print(catalogue.verify(name))
+    return 0

@@ -1,0 +1,97 @@
+"""What starts workers. The results directory is the queue, so that no engine hands out work.
+
+A worker is `python launch.py work EXPERIMENT …`, the same process under every engine and by hand.
+"""
+
+import importlib
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from seqlab.errors import InputError
+
+# By name, with what each needs installed. They are imported when they are asked for.
+ENGINES = {
+    "local": ("seqlab.launch.local", "Local", None),
+    "slurm": ("seqlab.launch.slurm", "Slurm", "submitit"),
+    "ray": ("seqlab.launch.ray", "Ray", "ray"),
+}
+POLL_SECONDS = 0.5
+
+
+class Engine(Protocol):
+    """Starts workers, says whether any is left, and stops them.
+
+    Raises of all its methods: InputError, one line, for what a person can mend.
+    """
+
+    def default_workers(self) -> int:
+        """How many workers there is room for."""
+        ...
+
+    def start(self, command: list[str], num_workers: int) -> None:
+        """Start workers.
+
+        Args:
+            command: what follows `python` to start one; `--start FRACTION` is appended for each, so
+                that they begin apart in the list of trials.
+            num_workers: how many.
+        """
+        ...
+
+    def poll(self, missing: int) -> bool:
+        """Whether any worker is left.
+
+        Args:
+            missing: how many trials have no result. While there are any, a worker that died is
+                replaced; when several have died and it has not become less, no more.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Have the workers save, give their trials back and end, and wait until they have.
+
+        Raises:
+            KeyboardInterrupt: again, while waiting: they have been killed.
+        """
+        ...
+
+
+def named(name: str, options: dict[str, str]) -> Engine:
+    """The engine of this name.
+
+    Args:
+        name: in `ENGINES`.
+        options: what the engine's own library is told, by its names.
+
+    Raises:
+        InputError: its library is not installed, or there is no such option.
+    """
+    module, kind, extra = ENGINES[name]
+    try:
+        return getattr(importlib.import_module(module), kind)(options)
+    except ModuleNotFoundError as error:
+        if extra is None or error.name != extra:
+            raise
+        raise InputError(f"--on {name} needs {extra}: pip install -e '.[{name}]'") from error
+
+
+def run(engine: Engine, command: list[str], num_workers: int, watch: Callable[[], int]) -> None:
+    """Start workers and wait until they have finished.
+
+    Args:
+        engine: starts them.
+        command: see `Engine.start`.
+        num_workers: how many.
+        watch: called twice a second; how many trials are missing.
+
+    Raises:
+        KeyboardInterrupt: after the workers have given their trials back.
+    """
+    try:
+        engine.start(command, num_workers)
+        while engine.poll(watch()):
+            time.sleep(POLL_SECONDS)
+    except BaseException:
+        engine.stop()
+        raise
