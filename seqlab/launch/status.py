@@ -1,13 +1,72 @@
 """How far an experiment is, counted from its results directory."""
 
+import dataclasses
+import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from seqlab import results
+from seqlab.launch.claims import Observer
 from seqlab.launch.plan import Plan
 from seqlab.tables import Column, Table
 
 COUNTS = (*results.STATUSES, "RUNNING", "PENDING")
+
+
+class Seen(NamedTuple):
+    """A plan at one moment.
+
+    Attributes:
+        known: every trial and its result or None, by identity.
+        running: the worker of each trial that is being run, by identity, in the order of the plan.
+    """
+
+    known: dict[str, tuple[Any, dict[str, Any] | None]]
+    running: dict[str, str]
+
+    @property
+    def missing(self) -> int:
+        """How many trials have no result."""
+        return sum(result is None for _, result in self.known.values())
+
+    @property
+    def counts(self) -> Counter[str]:
+        counts = Counter(result["status"] for _, result in self.known.values() if result)
+        counts["RUNNING"] = len(self.running)
+        counts["PENDING"] = self.missing - len(self.running)
+        return +counts  # without those that are 0
+
+    @property
+    def begun(self) -> bool:
+        return bool(self.running) or self.missing < len(self.known)
+
+
+def see(plan: Plan, observer: Observer) -> Seen:
+    """Look at a plan. Files are opened only for trials that were begun and have no result yet."""
+    known = plan.known()
+    folder = plan.root / plan.name
+    there = set(os.listdir(folder)) if folder.is_dir() else set()
+    begun = [i for i, (_, result) in known.items() if result is None and i in there]
+    holders = {identity: observer.holder(folder / identity) for identity in begun}
+    return Seen(known, {identity: worker for identity, worker in holders.items() if worker})
+
+
+def counts(title: str, seen: Mapping[str, Seen]) -> Table:
+    """A row a budget: its trials by status."""
+    columns = (Column("budget", "budget"), Column("trials", "trials", "d"))
+    return Table(
+        title,
+        columns + tuple(Column(count, count.lower(), "d") for count in COUNTS),
+        tuple({"budget": b, "trials": len(s.known), **s.counts} for b, s in seen.items()),
+    )
+
+
+def title(plan: Plan) -> str:
+    """The experiment and its results directory, relative to here where it lies below."""
+    root, here = plan.root, Path.cwd()  # so that output can be shown to others
+    return f"{plan.name} in {root.relative_to(here) if root.is_relative_to(here) else root}"
 
 
 def table(plans: dict[str, Plan], everything: bool) -> Table:
@@ -18,41 +77,26 @@ def table(plans: dict[str, Plan], everything: bool) -> Table:
         everything: count in a row of their own the results that belong to no plan, which `--set`
             has made; leave out the budgets of which nothing has been started.
     """
-    rows, bad, counted = [], [], set()
-    for budget, plan in plans.items():
-        known = plan.known()
-        counted |= set(known)
-        counts = Counter(
-            _state(plan.folder(trial), result["status"] if result else None)
-            for trial, result in known.values()
-        )
-        if counts["PENDING"] < len(known) or not everything:
-            rows.append({"budget": budget, "trials": len(known), **counts})
-        for identity, (_, result) in known.items():
-            if result and result.get("error"):
-                reason = result["error"].strip().splitlines()[-1]
-                bad.append(f"{identity} {result['status']}: {reason}")
-    name, root = next((plan.name, plan.root) for plan in plans.values())
+    seen = {budget: see(plan, Observer(plan.root / plan.name)) for budget, plan in plans.items()}
+    bad = [
+        f"{identity} {result['status']}: {reason(result)}"
+        for each in seen.values()
+        for identity, (_, result) in each.known.items()
+        if result and result.get("error")
+    ]
+    plan = next(iter(plans.values()))
+    shown = {budget: each for budget, each in seen.items() if each.begun or not everything}
+    counted = counts(title(plan), shown)
+    rows = counted.rows
     if everything:
-        others = [row for row in results.load(root, name) if row["trial_id"] not in counted]
+        known = set().union(*(each.known for each in seen.values()))
+        others = [r for r in results.load(plan.root, plan.name) if r["trial_id"] not in known]
         if others:
-            counts = Counter(row["status"] for row in others)
-            rows.append({"budget": "(--set)", "trials": len(others), **counts})
-    columns = (Column("budget", "budget"), Column("trials", "trials", "d"))
-    return Table(
-        f"{name} in {_short(root)}",
-        columns + tuple(Column(count, count.lower(), "d") for count in COUNTS),
-        tuple(rows),
-        notes=tuple(bad),
-    )
+            statuses = Counter(row["status"] for row in others)
+            rows += ({"budget": "(--set)", "trials": len(others), **statuses},)
+    return dataclasses.replace(counted, rows=rows, notes=tuple(bad))
 
 
-def _state(folder: Path, status: str | None) -> str:
-    if status:
-        return status
-    return "RUNNING" if results.is_running(folder) else "PENDING"
-
-
-def _short(path: Path) -> str:
-    """Relative to here where it lies below, so that output can be shown to others."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+def reason(result: dict[str, Any]) -> str:
+    """The last line of what went wrong."""
+    return (result.get("error") or "").strip().rpartition("\n")[2]
