@@ -57,11 +57,11 @@ def run(options: argparse.Namespace) -> int:
     if plan.experiment.ALONE:
         num_workers = _alone(options)
     results.writable_root(options.results_dir, options.experiment)
-    _refuse_changes(plan, options)
-    if options.retry_failed:
-        for trial, result in plan.known().values():
-            if result and result["status"] in (results.FAILED, results.OOM):
-                plan.forget(trial)
+    again = (results.FAILED, results.OOM) if options.retry_failed else ()
+    _refuse_changes(plan, options, again)
+    for trial, result in plan.known().values():
+        if result and result["status"] in again:
+            plan.forget(trial)
     with progress.GridProgress(plan) as shown:
         if shown.watch():
             failed_before = shown.failed
@@ -96,8 +96,8 @@ def _worker_command(plan: Any, options: argparse.Namespace) -> list[str]:
     return command + ["--tensorboard"] * options.tensorboard
 
 
-def _refuse_changes(plan: Any, options: argparse.Namespace) -> None:
-    if not options.allow_changes and (changed := plan.changes()):
+def _refuse_changes(plan: Any, options: argparse.Namespace, again: tuple[str, ...] = ()) -> None:
+    if not options.allow_changes and (changed := plan.changes(again)):
         raise InputError(changed)
 
 

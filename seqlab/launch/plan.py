@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,17 +72,23 @@ class Plan:
 
     def forget(self, trial: Any) -> None:
         """Discard a trial's result and its attempts, so that it is run again."""
-        (self.folder(trial) / results.RESULT).unlink(missing_ok=True)
-        claims.forget(self.folder(trial))
         self._finished.pop(trial_id(trial), None)
+        try:
+            (self.folder(trial) / results.RESULT).unlink()
+        except FileNotFoundError:
+            return  # another launcher has, and may be running it by now
+        claims.forget(self.folder(trial))
 
-    def changes(self) -> str | None:
+    def changes(self, again: Container[str] = ()) -> str | None:
         """In one line, how the code differs from that of what has been run; None if it does not.
 
         Nothing differs for a plan of which all is finished: nothing will be run.
+
+        Args:
+            again: the statuses that do not count as finished.
         """
         known = self.known()
-        if all(result for _, result in known.values()):
+        if all(result and result["status"] not in again for _, result in known.values()):
             return None
         finished = [result for _, result in known.values() if result]
         origins = [result["provenance"] for result in finished if "provenance" in result]

@@ -62,24 +62,33 @@ def work(plan: Plan, start: float = 0.0, terms: Terms | None = None) -> None:
     """
     terms = terms or Terms()
     provenance.here(plan.source)  # now, while the code on disk is the code that was imported
+    try:
+        with Heart(plan.root / plan.name).beating() as heart:
+            _run_missing(plan, start, heart, terms)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise DiskFull(f"{DISK_FULL}: no room for results in {plan.root}") from error
+        raise
+
+
+def _run_missing(plan: Plan, start: float, heart: Heart, terms: Terms) -> None:
     launcher = os.environ.get("SEQLAB_LAUNCHER")
     observer = Observer(plan.root / plan.name)
     position = None
-    with Heart(plan.root / plan.name).beating() as heart:
-        while True:
-            known = plan.known()
-            position = int(start * len(known)) if position is None else 0
-            ids = list(known)
-            missing = [i for i in ids[position:] + ids[:position] if known[i][1] is None]
-            if not missing:
+    while True:
+        known = plan.known()
+        position = int(start * len(known)) if position is None else 0
+        ids = list(known)
+        missing = [i for i in ids[position:] + ids[:position] if known[i][1] is None]
+        if not missing:
+            return
+        ran = False
+        for identity in missing:
+            if launcher is not None and int(launcher) != os.getppid():
                 return
-            ran = False
-            for identity in missing:
-                if launcher is not None and int(launcher) != os.getppid():
-                    return
-                ran |= _try(plan, known[identity][0], heart, observer, terms)
-            if not ran:
-                time.sleep(IDLE_SECONDS)  # all that is missing is being run by others
+            ran |= _try(plan, known[identity][0], heart, observer, terms)
+        if not ran:
+            time.sleep(IDLE_SECONDS)  # all that is missing is being run by others
 
 
 def _try(plan: Plan, trial: Any, heart: Heart, observer: Observer, terms: Terms) -> bool:
@@ -94,13 +103,8 @@ def _try(plan: Plan, trial: Any, heart: Heart, observer: Observer, terms: Terms)
             return False
         if results.read(folder) is None:
             _attempt(plan, trial, folder, attempt, heart, terms)
-    except (KeyboardInterrupt, Changed):
+    except (KeyboardInterrupt, Changed, OSError):
         _give_back(folder, attempt)
-        raise
-    except OSError as error:
-        _give_back(folder, attempt)
-        if error.errno in NO_ROOM:
-            raise DiskFull(f"{DISK_FULL}: no room for results in {plan.root}") from error
         raise
     return True
 

@@ -243,6 +243,15 @@ def test_a_finished_plan_has_never_changed(plan, source):
     assert afresh(plan).changes() is None
 
 
+def test_what_is_to_be_run_again_does_not_count_as_finished(plan, source):
+    finish(plan, "a")
+    finish(plan, "b", status="FAILED")
+    change(source)
+    assert afresh(plan).changes() is None
+    assert afresh(plan).changes(again=("FAILED",)) is not None
+    assert afresh(plan).changes(again=("OOM",)) is None
+
+
 def test_results_that_do_not_say_where_they_come_from_are_not_asked(plan):
     finish(plan, "a", provenance=None)
     assert afresh(plan).changes() is None

@@ -410,9 +410,12 @@ def test_a_full_disk_in_a_trial_ends_the_worker(tmp_path, number):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-@pytest.mark.parametrize("where", ["commit", "claim", "adopt"])
+@pytest.mark.parametrize(
+    ("module", "where"),
+    [(results, "commit"), (claims, "claim"), (claims, "adopt"), (Heart, "_beat")],
+)
 def test_a_full_disk_around_a_trial_ends_the_worker_and_gives_it_back(
-    tmp_path, monkeypatch, where, number
+    tmp_path, monkeypatch, module, where, number
 ):
     experiment = Fake(a={"x": 1}, b={})
     plan = plan_of(experiment, tmp_path)
@@ -421,7 +424,7 @@ def test_a_full_disk_around_a_trial_ends_the_worker_and_gives_it_back(
         def full(*_):
             raise OSError(number, "no room")
 
-        patch.setattr(results if where == "commit" else claims, where, full)
+        patch.setattr(module, where, full)
         with pytest.raises(DiskFull, match=r"^disk full: no room for results"):
             worker.work(plan)
     assert claims.last_attempt(plan.folder(Trial("a"))) == 0
