@@ -149,6 +149,14 @@ def discard(folder: Path) -> None:
         folder.rmdir()
 
 
+def set_aside(folder: Path) -> None:
+    """Rename a folder of damaged checkpoints, so that a run begins anew; the last one is kept."""
+    aside = folder.with_name(f"{folder.name}.damaged")
+    if folder.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+
+
 def latest_step(folder: Path) -> int | None:
     """The newest committed step, which nobody has verified; None where there is none."""
     return max(_steps(folder), default=None)

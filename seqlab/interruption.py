@@ -3,36 +3,52 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
 
 # SIGTERM and SIGUSR2 are how schedulers announce preemption and the end of the time, SIGHUP says
 # that a terminal is gone.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
 
-_requested = False
 _looking = False  # whether a training is running that asks at its boundaries
+_raised = False  # a signal already
+_heard = False  # a signal, kept for the next boundary
+_pressed = False  # Ctrl-C
+_requested = False  # by this process itself
 
 
 def listen() -> None:
-    """From now on the signals raise KeyboardInterrupt, or are kept for the next step boundary."""
-    global _requested
-    _requested = False
+    """From now on the signals raise KeyboardInterrupt, or are kept for the next step boundary.
+
+    A second Ctrl-C raises it at once. Of the others a second one disturbs nothing that the first
+    has begun: schedulers send several.
+    """
+    forget()
     for number in SIGNALS:
         nohup = number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
         if not nohup:  # and where a shell has told us to ignore Ctrl-C, it is heard all the same
             signal.signal(number, _hear)
 
 
+def forget() -> None:
+    """Begin anew, as a process does."""
+    global _raised, _heard, _pressed, _requested
+    _raised = _heard = _pressed = _requested = False
+
+
+def ignore() -> None:
+    """The process is ending: from now on signals, which come in numbers, would only disturb it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _hear(number: int, _: object) -> None:
-    global _requested
-    again = _requested
-    _requested = True
-    if not _looking or (again and number == signal.SIGINT):
-        _raise(signal.Signals(number).name)
-
-
-def _raise(why: str) -> NoReturn:
-    raise KeyboardInterrupt(why)
+    global _raised, _heard, _pressed
+    impatient = _pressed and number == signal.SIGINT
+    _pressed |= number == signal.SIGINT
+    if _looking and not impatient:
+        _heard = True
+    elif impatient or not _raised:
+        _raised = True
+        raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def request() -> None:
@@ -41,14 +57,15 @@ def request() -> None:
     _requested = True
 
 
-def requested() -> bool:
-    return _requested
-
-
 def withdraw() -> None:
-    """The request has been seen to, or is about something that is over."""
+    """What was requested is about something that is over; a signal stays."""
     global _requested
     _requested = False
+
+
+def requested() -> bool:
+    """Whether a training is to stop."""
+    return _heard or _requested
 
 
 @contextmanager

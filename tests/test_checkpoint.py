@@ -474,3 +474,14 @@ def test_the_latest_step_is_that_of_the_names(tmp_path):
     assert checkpoint.latest_step(tmp_path) == 10
     checkpoint.discard(tmp_path)
     assert checkpoint.latest_step(tmp_path) is None
+
+
+def test_what_is_set_aside_is_kept_once_and_nothing_is_left_to_restore(tmp_path):
+    folder = tmp_path / "checkpoints"
+    for number in (1, 2):
+        checkpoint.save(folder, number, {"a": np.float32(number)})
+        checkpoint.set_aside(folder)
+        assert checkpoint.restore(folder, {"a": np.float32(0)}) is None
+    kept = checkpoint.restore(tmp_path / "checkpoints.damaged", {"a": np.float32(0)})
+    assert kept == (2, {"a": 2.0})
+    checkpoint.set_aside(folder)

@@ -449,7 +449,7 @@ def listening():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-    interruption.withdraw()
+    interruption.forget()
 
 
 def at_call(monkeypatch, name, call, then, module=train):
@@ -495,7 +495,7 @@ def test_a_signal_at_every_boundary_ends_as_the_unbroken_run(
     dispatches = count_calls(monkeypatch, "train_steps")
     count, numbers = STEPS // DISPATCHES, interruption.SIGNALS
     for done in range(1, 4 * DISPATCHES + 1):
-        interruption.withdraw()  # the next run is another process
+        interruption.forget()  # the next run is another process
         number = numbers[done % len(numbers)]
         with monkeypatch.context() as patch:
             at_call(patch, "train_steps", 1, lambda n=number: signal.raise_signal(n))
@@ -504,7 +504,7 @@ def test_a_signal_at_every_boundary_ends_as_the_unbroken_run(
         assert len(dispatches) == done
         assert saved_steps(tmp_path)[-1] == done * count
         assert log(tmp_path) == unbroken[1][: len(log(tmp_path))]
-    interruption.withdraw()
+    interruption.forget()
     assert timeless(fit(tmp_path)) == unbroken[0]
     assert len(dispatches) == 4 * DISPATCHES, "no step was taken twice"
     assert log(tmp_path) == unbroken[1]
@@ -518,7 +518,7 @@ def test_a_signal_in_an_evaluation_waits_for_the_boundary_after_it(
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path)
     assert saved_steps(tmp_path) == [STEPS, STEPS + STEPS // DISPATCHES], "the epoch is saved too"
-    interruption.withdraw()
+    interruption.forget()
     assert timeless(fit(tmp_path)) == unbroken[0]
     assert log(tmp_path) == unbroken[1]
 
@@ -533,7 +533,7 @@ def test_a_second_ctrl_c_does_not_wait(unbroken, tmp_path, monkeypatch, listenin
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path)
     assert saved_steps(tmp_path) == [STEPS], "the epoch, and nothing after it"
-    interruption.withdraw()
+    interruption.forget()
     assert timeless(fit(tmp_path)) == unbroken[0]
     assert log(tmp_path) == unbroken[1]
 

@@ -478,7 +478,7 @@ def listening():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-    interruption.withdraw()
+    interruption.forget()
 
 
 def at_call(monkeypatch, name, call, then, module=train_images):
@@ -519,7 +519,7 @@ def test_a_signal_at_every_boundary_ends_as_the_unbroken_run(
     taken = count_calls(monkeypatch, "train_next")
     look, numbers = train_images.STEPS_PER_LOOK, interruption.SIGNALS
     for done in range(look, 120 + 1, look):
-        interruption.withdraw()  # the next run is another process
+        interruption.forget()  # the next run is another process
         number = numbers[done // look % len(numbers)]
         with monkeypatch.context() as patch:
             # anywhere in the look: it is heard at its end
@@ -529,7 +529,7 @@ def test_a_signal_at_every_boundary_ends_as_the_unbroken_run(
         assert len(taken) == done
         assert saved_steps(tmp_path)[-1] == done
         assert log(tmp_path) == unbroken[1][: len(log(tmp_path))]
-    interruption.withdraw()
+    interruption.forget()
     assert timeless(fit(tmp_path)) == unbroken[0]
     assert len(taken) == 120, "no step was taken twice"
     assert log(tmp_path) == unbroken[1]
@@ -545,7 +545,7 @@ def test_a_second_ctrl_c_does_not_wait(unbroken, tmp_path, monkeypatch, listenin
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path)
     assert saved_steps(tmp_path) == [30], "the epoch, and nothing after it"
-    interruption.withdraw()
+    interruption.forget()
     assert timeless(fit(tmp_path)) == unbroken[0]
     assert log(tmp_path) == unbroken[1]
 

@@ -63,6 +63,9 @@ OPTIONS = {
 }
 # The end of a job's time loses nothing, and short jobs start early; submitit's own is 5 minutes.
 DEFAULT_MINUTES = 60
+NOTICE_SECONDS = 90  # before the end of its time a job is told of it
+EARLY_SECONDS = 60  # or as much before that, says sbatch
+START_SECONDS = 30  # a job that is told before it can hear dies
 
 # A job in another state will run, runs, or is about to say how it ended.
 OVER = {
@@ -91,6 +94,7 @@ class Slurm:
             InputError: there is no such option, it takes something else, or SLURM is not here.
         """
         self._parameters = {name: _typed(name, text) for name, text in options.items()}
+        _check_time(self._parameters)
         for program in PROGRAMS:
             if shutil.which(program) is None:
                 raise InputError(f"--on slurm needs SLURM: there is no {program} on the PATH")
@@ -122,7 +126,11 @@ class Slurm:
             slurm_max_num_timeout=sys.maxsize,
             slurm_python=_python(),
         )
-        defaults = {"name": f"seqlab-{experiment}", "timeout_min": DEFAULT_MINUTES}
+        defaults = {
+            "name": f"seqlab-{experiment}",
+            "timeout_min": DEFAULT_MINUTES,
+            "slurm_signal_delay_s": NOTICE_SECONDS,
+        }
         cpus = self._parameters.get("cpus_per_task")  # since 22.05 srun does not have it of sbatch
         executor.update_parameters(
             **defaults | self._parameters,
@@ -141,7 +149,7 @@ class Slurm:
             file=sys.stderr,
         )
 
-    def poll(self, missing: bool) -> bool:
+    def poll(self, missing: int) -> bool:
         """Whether any job is left. SLURM is asked every ten seconds.
 
         A worker that died is replaced by its job, a lost node by SLURM. Once nothing is missing,
@@ -165,6 +173,7 @@ class Slurm:
             _scancel(*self._jobs)
             while _any_left(self._jobs):
                 time.sleep(END_SECONDS)
+                _scancel("--state=PENDING", *self._jobs)  # requeued while it was cancelled
         except KeyboardInterrupt:
             _scancel("--signal=KILL", *self._jobs)
             raise
@@ -192,8 +201,8 @@ class Job:
         while not told and _poll(worker):
             time.sleep(SUPERVISE_SECONDS)
         worker.stop()
-        # SIGTERM of a job that SLURM does not end: it will be preempted when its grace is over.
-        if told and callable(requeue) and (signal.SIGUSR2 in told or _is_running()):
+        # Not by the signal's name: SIGTERM is of scancel, or of a preemption that leaves some time.
+        if told and callable(requeue) and not _is_cancelled():
             requeue(signal.SIGUSR2, None)  # `checkpoint`, `scontrol requeue`, `sys.exit`
 
     def checkpoint(self) -> DelayedSubmission:
@@ -203,7 +212,7 @@ class Job:
 
 def _poll(worker: Local) -> bool:
     with _for_the_job_alone():
-        return worker.poll(missing=True)
+        return worker.poll(missing=1)  # it is not known here; the worker sees it
 
 
 @contextmanager
@@ -219,10 +228,10 @@ def _for_the_job_alone():
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
-def _is_running() -> bool:
-    """Whether SLURM means this job to run, and is not ending it."""
+def _is_cancelled() -> bool:
+    """Whether SLURM has ended this job, which would run again if it were requeued now."""
     states = _states([os.environ["SLURM_JOB_ID"]])
-    return states is not None and "RUNNING" in states.values()
+    return states is not None and "RUNNING" not in states.values()
 
 
 def _typed(name: str, text: str) -> str | int | float:
@@ -241,6 +250,17 @@ def _typed(name: str, text: str) -> str | int | float:
         what = "a whole number" if kind is int else "a number"
         raise InputError(f"--engine-option {name} takes {what}, not {text!r}")
     return value
+
+
+def _check_time(parameters: dict[str, str | int | float]) -> None:
+    minutes = int(parameters.get("timeout_min", DEFAULT_MINUTES))
+    notice = int(parameters.get("slurm_signal_delay_s", NOTICE_SECONDS))
+    least = math.ceil((notice + EARLY_SECONDS + START_SECONDS) / 60)
+    if 0 < minutes < least:  # 0: without end
+        raise InputError(
+            f"timeout_min must be {least} or more, not {minutes}: jobs are told of their end "
+            f"slurm_signal_delay_s={notice} seconds before it, or up to {EARLY_SECONDS} earlier"
+        )
 
 
 def _private(folder: Path) -> Path:
@@ -290,7 +310,7 @@ def _parsed(answer: str) -> dict[str, str]:
 
 def _scancel(*arguments: str) -> None:
     done = subprocess.run(["scancel", *arguments], capture_output=True, text=True)
-    if done.returncode != 0:
+    if done.returncode != 0 and "Invalid job id" not in done.stderr:  # it has ended
         print(_last_line(done.stderr), file=sys.stderr)
 
 

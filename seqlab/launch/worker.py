@@ -135,6 +135,8 @@ def _attempt(
     if heart.was_robbed or claims.last_attempt(folder) > attempt:
         print(f"{trial_id(trial)} was taken over by another worker", file=sys.stderr)
         interruption.withdraw()
+        if interruption.requested():  # a signal has come as well
+            raise KeyboardInterrupt
         return
     assert result is not None
     if result.pop("passing") and claims.in_vain(folder, attempt + 1) < terms.attempts:
@@ -173,8 +175,11 @@ def run_trial(plan: Plan, trial: Any, folder: Path) -> dict[str, Any]:
         metrics = {"diverged_at_step": divergence.step}
     except Changed:
         raise
-    except (InputError, checkpoint.CheckpointError) as one_line:
-        status, error = results.FAILED, str(one_line)
+    except InputError as bad_input:
+        status, error = results.FAILED, str(bad_input)
+    except checkpoint.CheckpointError as damage:
+        checkpoint.set_aside(folder / "checkpoints")
+        status, error = results.FAILED, f"{damage}; --retry-failed begins anew"
     except MemoryError as memory_error:
         status, error = results.OOM, _told(memory_error)
     except OSError as os_error:

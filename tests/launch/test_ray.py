@@ -360,7 +360,7 @@ def expected(tmp_path_factory) -> dict[str, dict]:
 
 def metrics(root: Path) -> dict[str, dict]:
     """Of each trial, what does not tell of time; one valid result for each folder of a trial."""
-    rows = results.load(root, NAME)
+    rows = results.rows(root, NAME)
     assert [row["status"] for row in rows] == ["DONE", "DONE"]
     assert len([p for p in (root / NAME).iterdir() if not p.name.startswith(".")]) == 2
     assert not [*root.rglob("*.damaged")]
@@ -442,7 +442,7 @@ def test_a_lost_node_loses_no_trial(start, expected, lose):
         launcher.wait_until(launcher.in_mid_trial)
         lose(running)
         assert_finished(launcher, expected)
-        attempts = sorted(row["attempts"] for row in results.load(launcher.root, NAME))
+        attempts = sorted(row["attempts"] for row in results.rows(launcher.root, NAME))
     if lose is Cluster.lose_node:
         assert attempts == [1, 2]
 

@@ -110,6 +110,8 @@ def test_a_job_that_asks_for_cores_gives_them_to_its_worker(programs, tmp_path):
         ("timeout_min", "an hour", "timeout_min takes a whole number, not 'an hour'"),
         ("timeout_min", "1.5", "takes a whole number"),
         ("timeout_min", "-1", "takes a whole number"),
+        ("timeout_min", "2", "timeout_min must be 3 or more, not 2"),
+        ("slurm_signal_delay_s", "3600", "timeout_min must be 62 or more, not 60"),
         ("mem_gb", "nan", "mem_gb takes a number, not 'nan'"),
         ("mem_gb", "inf", "takes a number"),
         ("slurm_partition", "", "takes one line of text, not ''"),
@@ -225,43 +227,43 @@ OVER = (
 @pytest.mark.parametrize("state", LEFT)
 def test_a_job_of_two_that_may_still_run_is_waited_for(submitted, programs, state):
     programs.say("COMPLETED", state)
-    assert [submitted.poll(missing=True) for _ in range(3)] == [True] * 3
+    assert [submitted.poll(missing=1) for _ in range(3)] == [True] * 3
     assert programs.asked("squeue")[-1].endswith("-j 7")
 
 
 @pytest.mark.parametrize("state", OVER)
 def test_a_job_is_over_when_that_is_said_twice(submitted, programs, state):
     programs.say(state, state)
-    assert [submitted.poll(missing=True) for _ in range(2)] == [True, False]
+    assert [submitted.poll(missing=1) for _ in range(2)] == [True, False]
 
 
 def test_a_job_that_fails_while_it_is_requeued_is_not_over(submitted, programs):
     for state in ("RUNNING", "FAILED", "PENDING", "FAILED", "RUNNING"):
         programs.say(state, "COMPLETED")
-        assert submitted.poll(missing=True)
+        assert submitted.poll(missing=1)
 
 
 def test_a_job_that_is_forgotten_is_over_and_one_not_asked_about_is_not(submitted, programs):
     programs.write("squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
-    assert [submitted.poll(missing=True) for _ in range(2)] == [True, False]
+    assert [submitted.poll(missing=1) for _ in range(2)] == [True, False]
     programs.write("squeue", "echo 'squeue: error: Unable to contact slurm controller' >&2; exit 1")
-    assert [submitted.poll(missing=True) for _ in range(3)] == [True] * 3
+    assert [submitted.poll(missing=1) for _ in range(3)] == [True] * 3
 
 
 def test_slurm_is_not_asked_at_every_turn(submitted, programs, monkeypatch):
     monkeypatch.setattr(slurm, "ASK_SECONDS", 10.0)
     programs.say("RUNNING")
-    assert all(submitted.poll(missing=True) for _ in range(100))
+    assert all(submitted.poll(missing=1) for _ in range(100))
     assert len(programs.asked("squeue")) == 1
 
 
 def test_when_nothing_is_missing_those_that_wait_are_cancelled_once(submitted, programs):
     programs.say("RUNNING", "PENDING")
-    assert submitted.poll(missing=False)
+    assert submitted.poll(missing=0)
     programs.say("RUNNING", "CANCELLED")
-    assert submitted.poll(missing=False)
+    assert submitted.poll(missing=0)
     programs.say("COMPLETED", "CANCELLED")
-    assert not submitted.poll(missing=False)
+    assert not submitted.poll(missing=0)
     assert programs.asked("scancel") == ["--state=PENDING 7"]
 
 
@@ -272,15 +274,24 @@ def test_to_stop_is_to_cancel_and_wait(submitted, programs):
     programs.write("scancel", f"(sleep 0.3; touch {over}) >/dev/null 2>&1 &")
     submitted.stop()
     assert over.exists()
-    assert programs.asked("scancel") == ["7"]
+    first, *others = programs.asked("scancel")
+    assert first == "7"
+    assert set(others) <= {"--state=PENDING 7"}, "who ends is not disturbed again"
+
+
+def test_a_job_requeued_while_it_was_cancelled_is_cancelled_again(submitted, programs):
+    over = programs.folder / "over"
+    programs.write("squeue", f"test -e {over} && echo '7|CANCELLED' || echo '7|PENDING'")
+    programs.write("scancel", f'case "$1" in --state=PENDING) touch {over};; esac')
+    submitted.stop()
+    assert programs.asked("scancel") == ["7", "--state=PENDING 7"]
 
 
 def test_a_second_ctrl_c_kills(submitted, programs, monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    programs.say("COMPLETING")
-    monkeypatch.setattr(slurm.time, "sleep", interrupted)
+    monkeypatch.setattr(slurm, "_any_left", interrupted)
     with pytest.raises(KeyboardInterrupt):
         submitted.stop()
     assert programs.asked("scancel") == ["7", "--signal=KILL 7"]
@@ -326,6 +337,7 @@ def requeued(monkeypatch):
         ((signal.SIGTERM, signal.SIGUSR2), "RUNNING", True),
         ((signal.SIGTERM,), "RUNNING", True),  # preemption, with some time left
         ((signal.SIGTERM,), "COMPLETING", False),  # scancel
+        ((signal.SIGUSR2, signal.SIGTERM), "COMPLETING", False),  # at the end of its time
         ((signal.SIGTERM,), "CANCELLED", False),
     ],
 )
@@ -368,8 +380,13 @@ def cluster():
         yield started
 
 
-def wait_until(condition):
-    slurm_cluster.wait_until(condition, SECONDS)
+def wait_until(condition, launcher: subprocess.Popen | None = None):
+    def seen() -> bool:
+        if launcher is not None:
+            assert launcher.poll() is None, launcher.communicate()
+        return condition()
+
+    slurm_cluster.wait_until(seen, SECONDS)
 
 
 HEAR = """
@@ -410,19 +427,17 @@ def test_cancelled_workers_are_told_once_and_are_gone_when_stop_returns(cluster,
     engine.stop()
     assert time.monotonic() - began < 30, "SLURM had to kill them"
     assert sorted(heard(tmp_path)) == [["n1", "SIGINT"], ["n2", "SIGINT"]]
-    assert [engine.poll(missing=False)] == [False]
+    assert [engine.poll(missing=0)] == [False]
 
 
 @pytest.mark.slurm
-def test_a_time_limit_that_is_reached_requeues_the_job(cluster, tmp_path):
-    engine = start_listeners(tmp_path, 1, timeout_min="1", slurm_signal_delay_s="30")
-    job = cluster.ask("squeue", "-h", "-o", "%i")
+def test_a_time_limit_that_is_reached_requeues_the_job(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "EARLY_SECONDS", 0)  # SLURM looks twice a minute
+    engine = start_listeners(tmp_path, 1, timeout_min="1", slurm_signal_delay_s="10")
     assert cluster.ask("squeue", "-h", "-o", "%l") == "1:00"
     wait_until(lambda: cluster.ask("squeue", "-h", "-o", "%T") == "PENDING")
     assert [said[1:] for said in heard(tmp_path)] == [["SIGINT"]]
-    assert engine.poll(missing=True)
-    cluster.release(job)
-    wait_until(lambda: len(heard(tmp_path)) == 2)
+    assert engine.poll(missing=1)
     engine.stop()
     assert cluster.ask("squeue", "-h") == ""
 
@@ -481,7 +496,7 @@ def claims(root: Path) -> list[Path]:
 
 def outcomes(root: Path) -> dict[str, dict]:
     """The metrics of each trial but for times."""
-    rows = results.load(root, EXPERIMENT)
+    rows = results.rows(root, EXPERIMENT)
     assert {row["status"] for row in rows} == {"DONE"}
     return {
         row["trial_id"]: {k: v for k, v in row["metrics"].items() if "second" not in k}
@@ -505,7 +520,7 @@ def test_a_grid_interrupted_and_requeued_ends_with_the_same_bits(
     cluster, launch, tmp_path, undisturbed
 ):
     launcher = launch("--on", "slurm", "--workers", "2")
-    wait_until(lambda: is_training(tmp_path, 2))
+    wait_until(lambda: is_training(tmp_path, 2), launcher)
     assert sorted(cluster.ask("squeue", "-h", "-o", "%N").split()) == ["n1", "n2"]
     launcher.send_signal(signal.SIGINT)
     out, err = launcher.communicate(timeout=SECONDS)
@@ -516,7 +531,7 @@ def test_a_grid_interrupted_and_requeued_ends_with_the_same_bits(
     first = {log: epochs(log) for log in logs(tmp_path)}
 
     launcher = launch("--on", "slurm", "--workers", "2", "--engine-option", "timeout_min=30")
-    wait_until(lambda: all(len(epochs(log)) > len(first[log]) + 1 for log in first))
+    wait_until(lambda: all(len(epochs(log)) > len(first[log]) + 1 for log in first), launcher)
     jobs = cluster.ask("squeue", "-h", "-r", "-o", "%i").split()
     cluster.ask("scancel", "--signal=USR2", *jobs)
     wait_until(lambda: cluster.ask("squeue", "-h", "-r", "-o", "%T").split() == ["PENDING"] * 2)
@@ -535,7 +550,7 @@ def test_a_grid_interrupted_and_requeued_ends_with_the_same_bits(
 @pytest.mark.slurm
 def test_a_lost_node_whose_worker_lives_on_costs_no_result(cluster, launch, tmp_path, undisturbed):
     launcher = launch("--on", "slurm", "--workers", "1")
-    wait_until(lambda: is_training(tmp_path, 1))
+    wait_until(lambda: is_training(tmp_path, 1), launcher)
     job, node = cluster.ask("squeue", "-h", "-o", "%i %N").split()
     name = json.loads(claims(tmp_path)[0].read_text())["worker"]
     orphan = json.loads((tmp_path / EXPERIMENT / ".workers" / name).read_text())["pid"]
@@ -544,7 +559,7 @@ def test_a_lost_node_whose_worker_lives_on_costs_no_result(cluster, launch, tmp_
     try:
         wait_until(lambda: cluster.ask("squeue", "-h", "-o", "%T") == "PENDING")
         cluster.release(job)
-        wait_until(lambda: len(claims(tmp_path)) == 2)
+        wait_until(lambda: len(claims(tmp_path)) == 2, launcher)
         assert cluster.ask("squeue", "-h", "-o", "%N") in set(cluster.nodes) - {node}
         os.kill(orphan, signal.SIGCONT)
         _, err = launcher.communicate(timeout=SECONDS)
