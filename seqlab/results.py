@@ -1,5 +1,8 @@
 """The results directory: one folder a trial, the truth about a grid and the queue of its workers.
 
+Whoever decides what is to be run reads the results themselves (`rows`, `read`); whoever shows them
+takes them from their index (`load`).
+
 DIR/EXPERIMENT/TRIAL_ID/claim-1 …     who tried it, one file an attempt
                         attempt-1/    of the last attempt
                             log.jsonl     a line a dispatch and a line an epoch, as training goes
@@ -16,14 +19,18 @@ import re
 import socket
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqlab.errors import InputError, nearest
 from seqlab.trial import split_assignment
 
+if TYPE_CHECKING:
+    import polars
+
 DONE, FAILED, DIVERGED, OOM = "DONE", "FAILED", "DIVERGED", "OOM"
 STATUSES = (DONE, FAILED, DIVERGED, OOM)
 RESULT = "result.json"
+INDEX = ".index"
 FIELDS = {"trial_id", "config", "status", "metrics"}  # of every result, whoever wrote it
 
 log = logging.getLogger(__name__)
@@ -148,24 +155,55 @@ def read(folder: Path) -> dict[str, Any] | None:
     if not isinstance(result, dict) or not set(result) >= FIELDS:
         return None
     ours = "provenance" in result or "sha256" in result
-    if ours and (result.get("sha256") != _sha256(result) or text != _text(result)):
+    if ours and not _is_as_written(text, result.get("sha256")):
         return None
     return result if result["trial_id"] == folder.name else None
 
 
-def load(root: Path, experiment: str) -> list[dict[str, Any]]:
-    """All results of an experiment, in the order of their identities.
+def _is_as_written(text: str, sha256: Any) -> bool:
+    """Whether the digest stands in its line and is that of all other lines."""
+    before, line, after = text.partition(f'\n "sha256": "{sha256}",\n')
+    rest = f"{before}\n{after}".encode()
+    return bool(line) and hashlib.sha256(rest).hexdigest() == sha256
+
+
+def rows(root: Path, experiment: str) -> list[dict[str, Any]]:
+    """All results of an experiment, read from their files, in the order of their identities.
 
     A file that is not a whole result is named on the log and counts as missing.
     """
-    rows = []
+    found = []
     for path in sorted((root / experiment).glob(f"*/{RESULT}")):
         result = read(path.parent)
         if result is None:
             log.warning("%s is not a whole result, skipped", path)
         else:
-            rows.append(result)
-    return rows
+            found.append(result)
+    return found
+
+
+def load(experiment: str, results_dir: str | None = None) -> "polars.DataFrame":
+    """All results of an experiment, one row a trial, from their index.
+
+    Args:
+        experiment: its name.
+        results_dir: default: `SEQLAB_RESULTS`, or `results`.
+
+    Returns:
+        trial_id, status, error, wall_seconds, attempts; then the columns that any trial has:
+        `config.` with dotted paths, `metrics.`, and of `provenance.` what is one value. Lists, and
+        metrics that are no single value, are JSON text.
+
+    Raises:
+        InputError: there is no such experiment in the results directory.
+    """
+    from seqlab import index  # here: polars takes time to import
+
+    root = named_root(results_dir)
+    if not (root / experiment).is_dir():
+        names = [path.name for path in root.iterdir()] if root.is_dir() else []
+        raise InputError(f"no results of {experiment!r} in {root}.{nearest(experiment, names)}")
+    return index.table(root / experiment)
 
 
 def digest(rows: Iterable[dict[str, Any]]) -> str:

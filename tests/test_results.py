@@ -104,7 +104,7 @@ def test_a_result_comes_back_as_it_was_and_is_never_written_over(folder):
     first = result(folder, config={"a": [1, None, "é"]}, metrics={"nll": 1 / 3, "n": 2**60})
     assert results.commit(folder, first)
     assert not results.commit(folder, result(folder, status="FAILED"))
-    (row,) = results.load(folder.parent.parent, "experiment")
+    (row,) = results.rows(folder.parent.parent, "experiment")
     assert results.read(folder) == row
     assert row.pop("sha256") == sha256_of(first)
     assert row == first
@@ -125,7 +125,7 @@ DAMAGE = {
 def test_a_damaged_result_counts_as_missing_and_makes_way_for_a_new_one(folder, damage):
     (folder / "result.json").write_bytes(damage)
     assert results.read(folder) is None
-    assert results.load(folder.parent.parent, "experiment") == []
+    assert results.rows(folder.parent.parent, "experiment") == []
     results.set_aside_damaged(folder)
     assert (folder / "result.json.damaged").read_bytes() == damage
     assert results.commit(folder, result(folder))
@@ -186,8 +186,8 @@ def test_load_gives_the_whole_results_in_the_order_of_their_identities(tmp_path)
     (tmp_path / "e" / "b0" / "result.json").write_text("{")
     (tmp_path / "e" / "a file").touch()
     (tmp_path / "e" / "unfinished").mkdir()
-    assert [row["trial_id"] for row in results.load(tmp_path, "e")] == ["a0", "b1", "c0"]
-    assert results.load(tmp_path, "other") == []
+    assert [row["trial_id"] for row in results.rows(tmp_path, "e")] == ["a0", "b1", "c0"]
+    assert results.rows(tmp_path, "other") == []
 
 
 # The directory

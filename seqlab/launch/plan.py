@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,14 +70,29 @@ class Plan:
             identity: (trial, self._finished.get(identity)) for identity, trial in trials.items()
         }
 
-    def forget(self, trial: Any) -> None:
-        """Discard a trial's result and its attempts, so that it is run again."""
-        self._finished.pop(trial_id(trial), None)
-        try:
-            (self.folder(trial) / results.RESULT).unlink()
-        except FileNotFoundError:
-            return  # another launcher has, and may be running it by now
-        claims.forget(self.folder(trial))
+    def forget(self, trials: Sequence[Any]) -> None:
+        """Discard the results of trials and their attempts, so that they are run again."""
+        for trial in trials:
+            self._finished.pop(trial_id(trial), None)
+            try:
+                (self.folder(trial) / results.RESULT).unlink()
+            except FileNotFoundError:
+                continue  # another launcher has, and may be running it by now
+            claims.forget(self.folder(trial))
+        self._leave_index(map(trial_id, trials))
+
+    def prepare(self) -> None:
+        """Before trials are run: those without a result must not be in the index.
+
+        They are, if somebody has deleted a result since, or it was damaged.
+        """
+        if (self.root / self.name / results.INDEX).is_dir():
+            self._leave_index(i for i, (_, result) in self.known().items() if result is None)
+
+    def _leave_index(self, identities: Iterable[str]) -> None:
+        from seqlab import index  # here: polars takes time to import
+
+        index.leave(self.root / self.name, identities)
 
     def changes(self, again: Container[str] = ()) -> str | None:
         """In one line, how the code differs from that of what has been run; None if it does not.

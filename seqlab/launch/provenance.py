@@ -25,8 +25,9 @@ from seqlab.launch.environment import in_force
 PACKAGES = ("seqlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # What starts trials and shows results: of the package, all that no result depends on.
 AROUND = (
-    *("launch", "tables", "cli.py", "commands.py"),
-    *("results.py", "plots.py", "comparison.py", "intervals.py"),
+    *("launch", "tables", "figures", "report", "cli.py", "commands.py"),
+    *("results.py", "index.py", "frame.py", "aggregate.py"),
+    *("plots.py", "comparison.py", "intervals.py"),
 )
 PACKAGE = Path(__file__).parent.parent
 ORIGIN = "origin.json"

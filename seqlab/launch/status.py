@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqlab import results
+from seqlab import index, results
 from seqlab.launch.claims import Observer
 from seqlab.launch.plan import Plan
 from seqlab.tables import Column, Table
@@ -90,10 +90,11 @@ def table(plans: dict[str, Plan], everything: bool) -> Table:
     rows = counted.rows
     if everything:
         known = set().union(*(each.known for each in seen.values()))
-        others = [r for r in results.load(plan.root, plan.name) if r["trial_id"] not in known]
+        indexed = index.table(plan.root / plan.name, ("trial_id", "status"))
+        statuses = zip(indexed["trial_id"], indexed["status"], strict=True)
+        others = Counter(status for identity, status in statuses if identity not in known)
         if others:
-            statuses = Counter(row["status"] for row in others)
-            rows += ({"budget": "(--set)", "trials": len(others), **statuses},)
+            rows += ({"budget": "(--set)", "trials": others.total(), **others},)
     return dataclasses.replace(counted, rows=rows, notes=tuple(bad))
 
 

@@ -68,7 +68,7 @@ def plan_of(experiment, root: Path) -> Plan:
 
 
 def by_name(plan: Plan) -> dict[str, dict]:
-    return {row["config"]["name"]: row for row in results.load(plan.root, "fake")}
+    return {row["config"]["name"]: row for row in results.rows(plan.root, "fake")}
 
 
 def folder_of(plan: Plan, name: str) -> Path:
@@ -93,9 +93,9 @@ def alarm():
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(60)
-    interruption.withdraw()
+    interruption.forget()
     yield
-    interruption.withdraw()
+    interruption.forget()
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
 
@@ -242,7 +242,7 @@ def test_ctrl_c_gives_the_trial_back_however_often(tmp_path):
             worker.work(plan, terms=Terms(attempts=2))
         assert claims.last_attempt(folder) == 0
         assert not any((tmp_path / "fake" / claims.WORKERS).iterdir())
-    assert results.load(tmp_path, "fake") == []
+    assert results.rows(tmp_path, "fake") == []
     experiment.behaviour["a"] = {"x": 1}
     worker.work(plan)
     assert by_name(plan)["a"]["status"] == "DONE"
@@ -383,7 +383,7 @@ def test_retrying_counts_anew_and_goes_on_from_what_was_saved(tmp_path):
     folder = plan.folder(Trial("a"))
     worker.work(plan, terms=Terms(attempts=1))  # the first has saved something
     assert by_name(plan)["a"]["attempts"] == 2
-    plan.forget(Trial("a"))
+    plan.forget([Trial("a")])
     assert claims.saved_step(folder) == 1
     worker.work(plan, terms=Terms(attempts=1))
     row = by_name(plan)["a"]
@@ -403,7 +403,7 @@ def test_a_full_disk_in_a_trial_ends_the_worker(tmp_path, number):
     assert experiment.ran == [Trial("a")], "neither again nor the next"
     row = by_name(plan)["a"]
     assert (row["status"], row["error"]) == ("FAILED", "disk full")
-    plan.forget(Trial("a"))
+    plan.forget([Trial("a")])
     experiment.behaviour["a"] = {"x": 1}
     worker.work(plan)
     assert by_name(plan)["a"]["status"] == "DONE"
@@ -428,7 +428,7 @@ def test_a_full_disk_around_a_trial_ends_the_worker_and_gives_it_back(
         with pytest.raises(DiskFull, match=r"^disk full: no room for results"):
             worker.work(plan)
     assert claims.last_attempt(plan.folder(Trial("a"))) == 0
-    assert results.load(tmp_path, "fake") == []
+    assert results.rows(tmp_path, "fake") == []
     worker.work(plan)
     assert {row["attempts"] for row in by_name(plan).values()} == {1}
 
