@@ -58,6 +58,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        interruption.ignore()
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -81,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         ("work", commands.work, "be one worker of a run"),
         ("status", commands.status, "how far an experiment is"),
         ("table", commands.table, "the table of an experiment's results"),
-        ("plot", commands.plot, "the figures of an experiment's results, as png and svg"),
+        ("plot", commands.plot, "figures of an experiment's results, as png, svg and pdf"),
+        ("report", commands.report, "one page of all there is of an experiment, to open from disk"),
     ):
         sub = add(name, command, text)
         sub.add_argument("experiment", choices=names, metavar="EXPERIMENT", help=", ".join(names))
@@ -91,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--data-dir", help="original data files; default: $SEQLAB_DATA")
         else:
             sub.add_argument("--budget", choices=BUDGETS, help="only this one")
-        if name not in ("table", "plot"):
+        if name not in ("table", "plot", "report"):
             sub.add_argument(
                 "--set",
                 action="append",
@@ -110,8 +112,28 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--format", choices=FORMATS, default="text")
         if name == "table":
             sub.add_argument("--columns", metavar="A,B", help="these alone, by their keys in json")
+            sub.add_argument(
+                "--by", metavar="PATH,PATH", help="a row a group, e.g. model.cell,task"
+            )
+            sub.add_argument("--metric", metavar="NAME", help="of the groups, e.g. test_accuracy")
+            sub.add_argument(
+                "--best", action="store_true", help="the best trial of a group by validation loss"
+            )
+            sub.add_argument(
+                "--sort", metavar="COLUMN", help="of the groups; --sort=-mean for the largest first"
+            )
         if name == "plot":
             sub.add_argument("--output-dir", help="default: RESULTS/EXPERIMENT/plots")
+        if name == "report":
+            sub.add_argument(
+                "--output", metavar="FILE", help="default: RESULTS/EXPERIMENT/report.html"
+            )
+        if name in ("plot", "report"):
+            sub.add_argument("--by", metavar="PATH", help="what to compare, e.g. model.cell")
+            sub.add_argument("--metric", metavar="NAME", help="what to show, e.g. test_nll")
+            sub.add_argument(
+                "--against", metavar="VALUE", help="of --by: the others as differences to it"
+            )
         if name == "run":
             sub.add_argument("--workers", type=_positive, metavar="N", help="default: one a core")
             sub.add_argument(

@@ -7,11 +7,16 @@ import dataclasses
 import importlib
 import os
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from seqlab import interruption
 from seqlab.errors import InputError, nearest
 from seqlab.trial import BUDGETS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 
@@ -59,9 +64,8 @@ def run(options: argparse.Namespace) -> int:
     results.writable_root(options.results_dir, options.experiment)
     again = (results.FAILED, results.OOM) if options.retry_failed else ()
     _refuse_changes(plan, options, again)
-    for trial, result in plan.known().values():
-        if result and result["status"] in again:
-            plan.forget(trial)
+    plan.forget([t for t, result in plan.known().values() if result and result["status"] in again])
+    plan.prepare()
     with progress.GridProgress(plan) as shown:
         if shown.watch():
             failed_before = shown.failed
@@ -122,10 +126,12 @@ def work(options: argparse.Namespace) -> int:
     plan = plan_of(options, options.budget, root)
     _check(plan, options)
     _refuse_changes(plan, options)
+    plan.prepare()
     terms = worker.Terms(options.attempts, options.allow_changes, options.tensorboard)
     try:
         worker.work(plan, options.start, terms)
     except KeyboardInterrupt:
+        interruption.ignore()
         return 130  # the launcher says the rest
     except worker.DiskFull as full:
         print(f"error: {full}", file=sys.stderr)
@@ -134,25 +140,50 @@ def work(options: argparse.Namespace) -> int:
 
 
 def _rows(options: argparse.Namespace) -> tuple[Any, list[dict[str, Any]]]:
-    from seqlab import results
+    from seqlab import index, results
 
     experiment: Any = importlib.import_module(f"experiments.{options.experiment}")
-    rows = results.load(results.named_root(options.results_dir), options.experiment)
+    rows = index.rows(results.named_root(options.results_dir) / options.experiment)
     conditions = list(options.only)
     if options.budget and any("budget" in row["config"] for row in rows):  # else all are the same
         conditions.append(f"budget={options.budget}")
     if not rows:
-        raise InputError(
-            f"no results of {options.experiment} yet: python launch.py run {options.experiment}"
-        )
+        raise InputError(_none_yet(options))
     return experiment, results.select(rows, conditions)
+
+
+def _none_yet(options: argparse.Namespace) -> str:
+    return f"no results of {options.experiment} yet: python launch.py run {options.experiment}"
+
+
+def _grouped(options: argparse.Namespace) -> Any:
+    """The table of one metric over groups; nothing is asked of the experiment."""
+    from seqlab import aggregate, frame, index, results
+
+    rows = index.table(results.named_root(options.results_dir) / options.experiment)
+    if rows.is_empty():
+        raise InputError(_none_yet(options))
+    conditions = list(options.only)
+    if options.budget and "config.budget" in rows.columns:  # else all are the same
+        conditions.append(f"budget={options.budget}")
+    rows = frame.select(rows, conditions)
+    title = f"{options.metric} of {options.experiment}"
+    table = aggregate.table(rows, title, options.by.split(","), options.metric, options.best)
+    return aggregate.ordered(table, options.sort) if options.sort else table
 
 
 def table(options: argparse.Namespace) -> int:
     from seqlab import tables
 
-    experiment, rows = _rows(options)
-    table = _with_origin(experiment.table(rows), rows)
+    if bool(options.by) != bool(options.metric):
+        raise InputError("--by and --metric go together: --by model.cell --metric test_accuracy")
+    if (options.best or options.sort) and not options.by:
+        raise InputError("--best and --sort need --by and --metric")
+    if options.by:
+        table = _grouped(options)
+    else:
+        experiment, rows = _rows(options)
+        table = _with_origin(experiment.table(rows), rows)
     if options.columns:
         table = tables.select(table, options.columns.split(","))
     _print(table, options.format)
@@ -164,16 +195,63 @@ def plot(options: argparse.Namespace) -> int:
 
     name = options.experiment
     experiment: Any = importlib.import_module(f"experiments.{name}")
-    if not hasattr(experiment, "figures"):
-        raise InputError(f"{name} has no figures; its table: python launch.py table {name}")
+    general = any((options.by, options.metric, options.against))
+    if not general and not hasattr(experiment, "figures"):
+        raise InputError(
+            f"{name} has no figures of its own; --by PATH --metric NAME draws those of any "
+            f"experiment, and its table is: python launch.py table {name}"
+        )
     try:
         from seqlab import plots
     except ModuleNotFoundError as error:
         raise InputError("figures need matplotlib: pip install -e '.[plots]'") from error
     _, rows = _rows(options)
+    figures = partial(_general_figures, options) if general else experiment.figures
     folder = options.output_dir or results.named_root(options.results_dir) / name / "plots"
-    for path in plots.draw(experiment.figures, rows, Path(folder)):
+    for path in plots.draw(figures, rows, Path(folder)):
         print(path)
+    return 0
+
+
+def _general_figures(
+    options: argparse.Namespace, rows: list[dict[str, Any]]
+) -> "dict[str, Figure]":
+    from seqlab.figures import still
+
+    return {chart.name: still.figure(chart) for chart in _charts(options, rows)}
+
+
+def _charts(options: argparse.Namespace, rows: list[dict[str, Any]]) -> list[Any]:
+    from seqlab import figures, results
+
+    folder = results.named_root(options.results_dir) / options.experiment
+    return figures.charts(rows, folder, options.by, options.metric, options.against)
+
+
+def report(options: argparse.Namespace) -> int:
+    """Everything about an experiment's results on one page."""
+    import tempfile
+
+    from seqlab import results
+
+    try:
+        from seqlab import plots, report
+    except ModuleNotFoundError as error:
+        needed = "a report needs matplotlib, plotly, itables and polars: pip install -e '.[report]'"
+        raise InputError(needed) from error
+    name = options.experiment
+    experiment, rows = _rows(options)
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = []
+        if hasattr(experiment, "figures") and any(r["status"] == results.DONE for r in rows):
+            drawn = plots.draw(experiment.figures, rows, Path(folder), formats=("svg",))
+        page = report.page(experiment.table(rows), rows, _charts(options, rows), drawn)
+    output = Path(options.output or results.named_root(options.results_dir) / name / "report.html")
+    try:
+        output.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror}") from error
+    print(output)
     return 0
 
 

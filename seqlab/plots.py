@@ -12,7 +12,7 @@ An experiment draws with `matplotlib.figure.Figure`, never with pyplot, so that 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.4,
     "lines.markersize": 4.5,
+    "pdf.fonttype": 42,  # letters stay letters; journals refuse the default, Type 3
     "savefig.dpi": 200,
     "svg.fonttype": "path",
     "svg.hashsalt": "seqlab",  # identifiers in an SVG are random without it
@@ -63,13 +64,18 @@ STYLE: dict[Any, Any] = {
     "ytick.labelsize": 7.5,
 }
 
-FORMATS = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  # and its metadata
+FORMATS = {  # and its metadata
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 
 
 def draw(
     figures: Callable[[list[dict[str, Any]]], dict[str, Figure]],
     rows: list[dict[str, Any]],
     folder: Path,
+    formats: Sequence[str] = ("png", "svg", "pdf"),
 ) -> list[Path]:
     """Let an experiment draw its results in the style of this file, and save what it has drawn.
 
@@ -78,7 +84,8 @@ def draw(
     Args:
         figures: of an experiment: its results to figures by name.
         rows: the results.
-        folder: where NAME.png and NAME.svg go; made if need be.
+        folder: where the files go, NAME.png and so on; made if need be.
+        formats: of FORMATS.
 
     Returns:
         What was written.
@@ -99,9 +106,9 @@ def draw(
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, figure in drawn.items():
-                for suffix, metadata in FORMATS.items():
+                for suffix in formats:
                     paths.append(folder / f"{name}.{suffix}")
-                    figure.savefig(paths[-1], format=suffix, metadata=metadata)
+                    figure.savefig(paths[-1], format=suffix, metadata=FORMATS[suffix])
         except OSError as error:
             raise InputError(f"figures cannot be written to {folder}: {error.strerror}") from error
     return paths

@@ -48,7 +48,7 @@ def command(capsys, monkeypatch, tmp_path):
     yield run
     for number, handler in before.items():
         signal.signal(number, handler)
-    interruption.withdraw()
+    interruption.forget()
 
 
 def metrics(**changes) -> dict:
@@ -394,13 +394,13 @@ def test_fail_fast_stops_the_rest_and_the_same_command_without_it_finishes(comma
         assert (done.code, stand_in.stopped) == (1, 1)
         assert f"{total - stop_after} trials have no result" in done.err
         assert "Traceback" not in done.err
-        assert len(results.load(tmp_path / "results", NAME)) == stop_after
+        assert len(results.rows(tmp_path / "results", NAME)) == stop_after
         assert json.loads(done.out)["rows"]
     stand_in = hire(do_one)
     done = command(*run)
     assert (done.code, stand_in.stopped) == (1, 0)
     assert "no result" not in done.err
-    assert len(results.load(tmp_path / "results", NAME)) == total
+    assert len(results.rows(tmp_path / "results", NAME)) == total
     hire(do_all)
     assert command(*run, "--retry-failed").code == 0
 
@@ -581,7 +581,7 @@ def config_of(row: dict) -> tuple[str, float]:
 
 def test_two_launchers_on_one_directory_share_the_grid(shared):
     root, launchers = shared
-    rows = {config_of(row): row for row in results.load(root, NAME)}
+    rows = {config_of(row): row for row in results.rows(root, NAME)}
     assert {key: row["status"] for key, row in rows.items()} == {
         ("rnn", 0.1): "DONE",
         ("gru", 0.1): "DONE",
@@ -624,7 +624,7 @@ def test_a_second_run_repeats_nothing(shared, command):
 
 
 def test_a_grid_interrupted_and_killed_ends_with_the_same_bits(shared, start, tmp_path):
-    undisturbed = next(r for r in results.load(shared[0], NAME) if config_of(r) == ("gru", 0.1))
+    undisturbed = next(r for r in results.rows(shared[0], NAME) if config_of(r) == ("gru", 0.1))
     folder = tmp_path / NAME / undisturbed["trial_id"]
 
     def epochs() -> int:

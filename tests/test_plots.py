@@ -1,6 +1,7 @@
 """Figures are saved whole, the same on any day, in their folder, in a style everybody can read."""
 
 import itertools
+import re
 import struct
 import sys
 import xml.etree.ElementTree
@@ -45,15 +46,19 @@ def chunks(png: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def test_each_figure_is_saved_as_png_and_svg(tmp_path):
+def test_each_figure_is_saved_in_every_format(tmp_path):
     paths = plots.draw(curves, [], tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == ["curves.png", "curves.svg"]
+    assert [path.name for path in paths] == ["curves.png", "curves.svg", "curves.pdf"]
     assert sorted((tmp_path / "new" / "folder").iterdir()) == sorted(paths)
     parts = chunks(paths[0].read_bytes())
     assert struct.unpack(">II", parts[b"IHDR"][:8]) == (800, 400)
     assert list(parts)[-1] == b"IEND"
     root = xml.etree.ElementTree.fromstring(paths[1].read_text())
     assert (root.get("width"), root.get("height")) == ("288pt", "144pt")
+    pdf = paths[2].read_bytes()
+    assert re.search(rb"/MediaBox \[ *0 0 288 144 *\]", pdf)
+    assert pdf.rstrip().endswith(b"%%EOF")
+    assert b"/Type3" not in pdf
 
 
 def test_the_same_figure_is_the_same_bytes_whatever_the_day_and_the_settings(tmp_path, monkeypatch):
@@ -64,6 +69,7 @@ def test_the_same_figure_is_the_same_bytes_whatever_the_day_and_the_settings(tmp
         assert matplotlib.rcParams["lines.linewidth"] == 20
         assert matplotlib.rcParams["svg.hashsalt"] is None
     assert b"date" not in first["curves.svg"]
+    assert b"Date" not in first["curves.pdf"]
     assert not {b"tEXt", b"tIME", b"iTXt"} & set(chunks(first["curves.png"]))
 
 
@@ -150,7 +156,7 @@ def plot(monkeypatch, capsys, tmp_path):
     """Run `plot` on three results of the filters; what it drew is the rows it was given."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SEQLAB_RESULTS", raising=False)
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(cli.interruption, "listen", lambda: None)
     given = []
 
     def figures(rows):
@@ -173,16 +179,19 @@ def plot(monkeypatch, capsys, tmp_path):
 
 def test_plot_draws_the_results_and_prints_where(plot, tmp_path):
     run, given = plot
-    before = results.load(tmp_path / "results", "filters")
+    before = results.rows(tmp_path / "results", "filters")
     code, out, err = run("filters")
     folder = tmp_path / "results" / "filters" / "plots"
     assert (code, err) == (0, "")
-    assert out.splitlines() == [str(folder / "drawn.png"), str(folder / "drawn.svg")]
+    assert out.splitlines() == [str(folder / f"drawn.{suffix}") for suffix in plots.FORMATS]
     assert sorted(given) == ["box", "motion", "sharpen"]
-    assert results.load(tmp_path / "results", "filters") == before
+    assert results.rows(tmp_path / "results", "filters") == before
     given.clear()
     asked = ("--only", "filter=box,motion", "--budget", "smoke", "--output-dir", "elsewhere")
-    assert run("filters", *asked)[:2] == (0, "elsewhere/drawn.png\nelsewhere/drawn.svg\n")
+    assert run("filters", *asked)[:2] == (
+        0,
+        "".join(f"elsewhere/drawn.{s}\n" for s in plots.FORMATS),
+    )
     assert sorted(given) == ["box", "motion"]
     assert (tmp_path / "elsewhere" / "drawn.png").exists()
 
@@ -191,7 +200,7 @@ def test_what_cannot_be_plotted_is_one_line(plot, tmp_path, monkeypatch):
     run, given = plot
     (tmp_path / "file").write_text("in the way")
     wrong = {
-        ("cell_benchmark",): "cell_benchmark has no figures",
+        ("cell_benchmark",): "cell_benchmark has no figures of its own",
         ("filters", "--results-dir", "nowhere"): "no results of filters yet",
         ("filters", "--only", "filter=bxo"): "Did you mean 'box'?",
         ("filters", "--output-dir", "file/plots"): "cannot be written to file/plots",
