@@ -3,7 +3,7 @@
 Claim: the results directory is queue enough; a trial of a second loses less than a hundredth of it.
 
     python launch.py run launch_overhead --budget smoke                  200 trials; seconds
-    python launch.py run launch_overhead                                 10,000; two minutes
+    python launch.py run launch_overhead                                 10,000; half a minute
     python launch.py run launch_overhead --budget paper --on slurm       230,000, as many as in 2015
 
 Protocol: a trial notes the time at which it begins. What passes until the same worker begins the

@@ -68,6 +68,7 @@ def test_kill_during_a_checkpoint(door, undisturbed, measured, tmp_path):
     assert halves
 
 
+@pytest.mark.slow
 @pytest.mark.fault("2, 9", f"{KILLS} × kill -9 of a random worker at random moments")
 def test_fifty_kills(door, undisturbed, measured, tmp_path):
     draw, twice, kills, hit, launches, said = random.Random(2), Twice(), 0, 0, 0, ""
