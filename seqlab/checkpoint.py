@@ -11,6 +11,7 @@ its manifest, computed again, is equal to the one that was written.
 One process at a time saves into a folder.
 """
 
+import functools
 import hashlib
 import json
 import logging
@@ -18,6 +19,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -255,7 +257,24 @@ def _orbax() -> Iterator[ocp.Checkpointer]:
         absl.setLevel(level)
 
 
+@functools.cache
+def _ignore_late_failures() -> None:
+    """A write that fails after another has failed tells so to an event loop that is closed by then.
+
+    The first failure is raised; of the others Python would print a traceback from their threads.
+    """
+    before = sys.unraisablehook
+
+    def tell(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not isinstance(error, RuntimeError) or str(error) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = tell
+
+
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    _ignore_late_failures()
     try:
         with _orbax() as checkpointer:
             checkpointer.save(path, args=ocp.args.PyTreeSave(arrays))

@@ -485,3 +485,52 @@ def test_what_is_set_aside_is_kept_once_and_nothing_is_left_to_restore(tmp_path)
     kept = checkpoint.restore(tmp_path / "checkpoints.damaged", {"a": np.float32(0)})
     assert kept == (2, {"a": 2.0})
     checkpoint.set_aside(folder)
+
+
+LATE = """
+import asyncio, os, sys, threading, time
+from pathlib import Path
+import numpy as np, tensorstore
+from seqlab import checkpoint
+
+checkpoint.save(Path(sys.argv[1]), 1, {"a": np.ones(3)})
+
+
+class Broken:
+    def __del__(self):
+        raise RuntimeError("another")
+
+
+async def begin():
+    promise, future = tensorstore.Promise.new()
+
+    async def wait():
+        await future
+
+    task = asyncio.ensure_future(wait())
+    await asyncio.sleep(0.05)
+    return promise, future, task
+
+
+loop = asyncio.new_event_loop()
+held = loop.run_until_complete(begin())
+loop.close()
+thread = threading.Thread(target=lambda: held[0].set_exception(ValueError("disk full")))
+thread.start()
+thread.join()
+time.sleep(0.2)
+Broken()
+sys.stderr.flush()
+os._exit(0)
+"""
+
+
+def test_of_writes_that_fail_later_nothing_is_printed(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LATE, str(tmp_path)],
+        cwd=Path(checkpoint.__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert "Event loop is closed" not in done.stderr
+    assert done.stderr.rstrip().endswith("RuntimeError: another")
