@@ -154,7 +154,8 @@ def train_steps(
         window = jax.tree.map(lambda a: a[number], split)
         return train_step(program, settings, dataclasses.replace(state, carry=carry), window)
 
-    return jax.lax.scan(step, state, (state.step + jnp.arange(count)) % num_windows)
+    numbers = (state.step + jnp.arange(count, dtype=jnp.int32)) % num_windows
+    return jax.lax.scan(step, state, numbers)
 
 
 @functools.partial(jax.jit, static_argnames="program")
