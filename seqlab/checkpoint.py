@@ -32,6 +32,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from seqlab.interruption import SIGNALS
+from seqlab.results import flush
 
 PyTree = Any
 
@@ -97,8 +98,8 @@ def save(folder: Path, step: int, state: PyTree, keep: int = 2) -> None:
         _flush(partial)
         _set_aside(folder / str(step))
         partial.rename(folder / str(step))
-        _flush_one(folder)
-        _flush_one(folder.parent)
+        flush(folder)
+        flush(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     steps = _steps(folder)
@@ -336,13 +337,5 @@ def _damage(path: Path, step: int) -> str | None:
 
 def _flush(path: Path) -> None:
     for child in path.rglob("*"):
-        _flush_one(child)
-    _flush_one(path)
-
-
-def _flush_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush(child)
+    flush(path)

@@ -44,7 +44,8 @@ def main(arguments: list[str]) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0 all done, 1 some trial failed, 2 bad input, 130 interrupted (resumable).
+        The exit code: 0 all done, 1 some trial failed, 2 bad input, 3 a worker found the disk full,
+        130 interrupted (resumable).
     """
     interruption.listen()
     try:

@@ -168,7 +168,7 @@ def _renew(newest: Path, gone: set[str]) -> None:
         # Even if it has no rows: a folder that is not empty is replaced by no other.
         _write(made, frame.joined([_collect(newest, []), *held]).unique(ID))
         made.rename(renewed)
-        results.flush_folder(newest.parent)
+        results.flush(newest.parent)
         if _newest(newest.parent.parent) != renewed:
             raise FileExistsError(errno.EEXIST, "there is a newer generation", str(renewed))
     finally:
@@ -223,7 +223,7 @@ def _write(generation: Path, part: pl.DataFrame) -> None:
         temporary.rename(generation / f"{name}.parquet")
     finally:
         temporary.unlink(missing_ok=True)
-    results.flush_folder(generation)
+    results.flush(generation)
 
 
 def _without(part: pl.DataFrame, gone: set[str]) -> pl.DataFrame:

@@ -109,13 +109,13 @@ def create(path: Path, text: str, durable: bool = True) -> bool:
     finally:
         temporary.unlink(missing_ok=True)
     if durable:
-        flush_folder(path.parent)
+        flush(path.parent)
     return True
 
 
-def flush_folder(folder: Path) -> None:
-    """The names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """What is in a file, or which names are in a folder, survives a power cut from now on."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

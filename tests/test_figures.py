@@ -15,7 +15,7 @@ import scipy.stats
 from invented import CELLS, NORMS, RATES, commit, curve, grid, loss
 from matplotlib.collections import FillBetweenPolyCollection
 
-from seqlab import cli, figures, plots, results
+from seqlab import figures, plots, results
 from seqlab.errors import InputError
 from seqlab.figures import best_of, chart, curves, differences, interactive, runs, settings, still
 from seqlab.trial import replace
@@ -315,17 +315,6 @@ def test_nothing_is_uploaded():
 
 
 # The command
-
-
-@pytest.fixture
-def command(capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.interruption, "listen", lambda: None)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        return cli.main(list(arguments)), *capsys.readouterr()
-
-    return run
 
 
 def test_plot_by_draws_every_chart_in_every_format(command, root, charts, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from invented import BASE, CELLS, commit, grid
 
 from experiments import mut_vs_lstm_gru as mut
-from seqlab import cli, figures, report, results
+from seqlab import figures, report, results
 from seqlab.report.trials import trials_table
 from seqlab.trial import as_dict
 
@@ -147,17 +147,6 @@ def test_no_results_of_interest_still_make_a_page(tmp_path):
 
 
 # The command
-
-
-@pytest.fixture
-def command(capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.interruption, "listen", lambda: None)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        return cli.main(list(arguments)), *capsys.readouterr()
-
-    return run
 
 
 def test_the_command_writes_one_file_and_prints_where(command, tmp_path):

@@ -441,17 +441,6 @@ def test_epochs_go_on_where_the_last_one_ended_and_round_and_round(epochs, steps
 # Interruptions
 
 
-@pytest.fixture
-def listening():
-    """Signals as a command hears them; afterwards as the test runner does."""
-    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
-    interruption.listen()
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    interruption.forget()
-
-
 def at_call(monkeypatch, name, call, then, module=train):
     """Do something just before the given call, counted from 1, of a function."""
     calls = 0

@@ -470,17 +470,6 @@ def test_a_curve_is_short_and_ends_where_the_run_ends(epochs, kept):
 # Interruptions
 
 
-@pytest.fixture
-def listening():
-    """Signals as a command hears them; afterwards as the test runner does."""
-    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
-    interruption.listen()
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    interruption.forget()
-
-
 def at_call(monkeypatch, name, call, then, module=train_images):
     """Do something just before the given call, counted from 1, of a function."""
     calls = 0

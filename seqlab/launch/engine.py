@@ -4,11 +4,12 @@ A worker is `python launch.py work EXPERIMENT …`, the same process under every
 """
 
 import importlib
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from seqlab.errors import InputError
+from seqlab.errors import InputError, nearest
 
 # By name, with what each needs installed. They are imported when they are asked for.
 ENGINES = {
@@ -74,6 +75,39 @@ def named(name: str, options: dict[str, str]) -> Engine:
         if extra is None or error.name != extra:
             raise
         raise InputError(f"--on {name} needs {extra}: pip install -e '.[{name}]'") from error
+
+
+def parsed(
+    name: str, options: dict[str, str], kinds: Mapping[str, type]
+) -> dict[str, str | int | float]:
+    """The options of an engine as what its library takes.
+
+    Args:
+        name: of the engine.
+        options: as text.
+        kinds: str, int or float for each option that there is; numbers are from 0.
+
+    Raises:
+        InputError: there is no such option, or it takes something else.
+    """
+    return {option: _parsed(name, option, text, kinds) for option, text in options.items()}
+
+
+def _parsed(name: str, option: str, text: str, kinds: Mapping[str, type]) -> str | int | float:
+    if option not in kinds:
+        raise InputError(f"--on {name} has no option {option!r}.{nearest(option, kinds)}")
+    if not text or not text.isprintable():  # a line of its own would be a command of a job's script
+        raise InputError(f"--engine-option {option} takes one line of text, not {text!r}")
+    if kinds[option] is str:
+        return text
+    try:
+        value = kinds[option](text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        what = "a whole number" if kinds[option] is int else "a number"
+        raise InputError(f"--engine-option {option} takes {what}, not {text!r}")
+    return value
 
 
 def run(engine: Engine, command: list[str], num_workers: int, watch: Callable[[], int]) -> None:

@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from seqlab.errors import InputError, nearest
+from seqlab.errors import InputError
 from seqlab.launch import local
+from seqlab.launch.engine import parsed
 from seqlab.launch.environment import in_force
 
 # What Ray reads when it is imported; the user's own settings win.
@@ -67,7 +68,7 @@ class Ray:
             InputError: there is no such option, it takes something else, or there is no such
                 cluster.
         """
-        self._options = {name: _typed(name, text) for name, text in options.items()}
+        self._options = parsed("ray", options, OPTIONS)
         self._address = os.environ.get("RAY_ADDRESS") or "local"
         _check_answers(self._address)
         self._tasks: dict[ray.ObjectRef, list[str]] = {}
@@ -252,19 +253,3 @@ def _fits_somewhere(options: dict[str, Any]) -> bool:
         takes[f"accelerator_type:{options['accelerator_type']}"] = 0.001  # what Ray asks for
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return any(all(node.get(r, 0) >= value for r, value in takes.items()) for node in nodes)
-
-
-def _typed(name: str, text: str) -> str | int | float:
-    if name not in OPTIONS:
-        raise InputError(f"--on ray has no option {name!r}.{nearest(name, OPTIONS)}")
-    kind = OPTIONS[name]
-    if kind is str:
-        return text
-    try:
-        value = kind(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        what = "a whole number" if kind is int else "a number"
-        raise InputError(f"--engine-option {name} takes {what}, not {text!r}")
-    return value

@@ -25,7 +25,8 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import DelayedSubmission
 
-from seqlab.errors import InputError, nearest
+from seqlab.errors import InputError
+from seqlab.launch.engine import parsed
 from seqlab.launch.local import Local
 
 PROGRAMS = ("sbatch", "srun", "squeue", "scancel", "scontrol")
@@ -93,7 +94,7 @@ class Slurm:
         Raises:
             InputError: there is no such option, it takes something else, or SLURM is not here.
         """
-        self._parameters = {name: _typed(name, text) for name, text in options.items()}
+        self._parameters = parsed("slurm", options, OPTIONS)
         _check_time(self._parameters)
         for program in PROGRAMS:
             if shutil.which(program) is None:
@@ -232,24 +233,6 @@ def _is_cancelled() -> bool:
     """Whether SLURM has ended this job, which would run again if it were requeued now."""
     states = _states([os.environ["SLURM_JOB_ID"]])
     return states is not None and "RUNNING" not in states.values()
-
-
-def _typed(name: str, text: str) -> str | int | float:
-    if name not in OPTIONS:
-        raise InputError(f"--on slurm has no option {name!r}.{nearest(name, OPTIONS)}")
-    kind = OPTIONS[name]
-    if not text or not text.isprintable():  # a line of its own would be a command of the script
-        raise InputError(f"--engine-option {name} takes one line of text, not {text!r}")
-    if kind is str:
-        return text
-    try:
-        value = kind(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        what = "a whole number" if kind is int else "a number"
-        raise InputError(f"--engine-option {name} takes {what}, not {text!r}")
-    return value
 
 
 def _check_time(parameters: dict[str, str | int | float]) -> None:

@@ -409,8 +409,12 @@ def test_a_killed_task_is_started_again_and_its_worker_ends_with_its_trial(
     before = launcher.workers()
     task = next(iter(before.values())).parent()
     assert task
+    for worker in before.values():
+        worker.suspend()  # fast ones would have finished before Ray has started another
     task.kill()
     launcher.wait_until(lambda: launcher.workers().keys() - before.keys())
+    for worker in before.values():
+        worker.resume()
     assert_finished(launcher, expected)
     leave_no_worker_in(two_nodes)
 
