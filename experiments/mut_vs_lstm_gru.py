@@ -21,6 +21,7 @@ import functools
 import json
 import math
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqlab import comparison, data, grid, train
+from seqlab import comparison, data, grid, packs, train
 from seqlab.cells import CELLS
 from seqlab.comparison import confirmation, read_published
 from seqlab.data import Arithmetic, DataConfig, Dataset, Memorisation, Music, Ptb, Xml
@@ -41,6 +42,7 @@ from seqlab.models.budget import count_params, units_for_budget
 from seqlab.models.rnn import stack
 from seqlab.models.sequence import FramePredictor, LanguageModel
 from seqlab.optim import OPTIMIZERS, Schedule, Settings
+from seqlab.pack_log import News
 from seqlab.tables import Column, Table
 from seqlab.train import TrainConfig
 from seqlab.trial import BUDGETS, as_dict, flatten, get, replace
@@ -309,22 +311,60 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
     """Train the trial's network on its stream; metrics of the epoch with the best validation."""
     dataset, sha256 = load(trial.data)
     same_data(folder, sha256)
+    program, units = compiled(trial)
+    metrics = train.fit(program, settings(trial), dataset, trial.train, folder)
+    return metrics | {"units": units, "dataset_sha256": sha256}
+
+
+def compiled(trial: Trial) -> tuple[train.Program, int]:
+    """What is compiled for a trial and all of its shape, and the units of a layer."""
     kind = trial.model.cell, trial.model.num_layers, type(trial.data)
     units = units_for_budget(functools.partial(num_params, *kind), trial.model.parameter_budget)
-    program = train.Program(
-        network(*kind, units),
-        train.FRAMES if isinstance(trial.data, Music) else train.SYMBOLS,
-        trial.optim.optimizer,
-    )
-    settings = Settings(
+    objective = train.FRAMES if isinstance(trial.data, Music) else train.SYMBOLS
+    return train.Program(network(*kind, units), objective, trial.optim.optimizer), units
+
+
+def settings(trial: Trial) -> Settings:
+    """What differs between trials of one shape."""
+    return Settings(
         learning_rate=trial.optim.learning_rate,
         clip_norm=trial.optim.clip_norm,
         init_scale=trial.optim.init_scale,
         dropout_rate=trial.optim.dropout_rate,
         seed=trial.seed,
     )
-    metrics = train.fit(program, settings, dataset, trial.train, folder)
-    return metrics | {"units": units, "dataset_sha256": sha256}
+
+
+# Packs: trials that differ in these fields alone, trained as one program
+
+VARIES = (
+    *("optim.learning_rate", "optim.clip_norm", "optim.init_scale", "optim.dropout_rate"),
+    *("seed", "setting", "stage"),
+)
+# Of one budget of parameters, whatever they are the parameters of.
+COST_ALIKE = ("model.cell", "model.num_layers")
+
+
+def run_pack(
+    trials: Sequence[Trial], folder: Path | None = None, memory: int | None = None
+) -> Iterator[News]:
+    """As `run`, of all trials of a pack at once."""
+    first = trials[0]
+    dataset, sha256 = load(first.data)
+    same_data(folder, sha256)
+    program, units = compiled(first)
+    found = {"units": units, "dataset_sha256": sha256}
+    devices = jax.local_devices() if jax.local_device_count() > 1 else None
+    members = [settings(trial) for trial in trials]
+    for news in packs.fit(program, members, dataset, first.train, folder, devices, memory):
+        yield news.with_metrics(found)
+
+
+def outline(trials: Sequence[Trial]) -> packs.Outline:
+    """What a pack of these trials would be."""
+    dataset, _ = load(trials[0].data)
+    program, _ = compiled(trials[0])
+    return packs.outline(program, [settings(t) for t in trials], dataset, trials[0].train)
 
 
 # The table

@@ -150,6 +150,11 @@ def _parser() -> argparse.ArgumentParser:
             )
             sub.add_argument("--retry-failed", action="store_true", help="run FAILED and OOM again")
             sub.add_argument("--fail-fast", action="store_true", help="stop at the first of these")
+            sub.add_argument(
+                "--dry-run",
+                action="store_true",
+                help="say what it would take, and start nothing",
+            )
         if name in ("run", "work"):
             sub.add_argument(
                 "--attempts",
@@ -162,6 +167,19 @@ def _parser() -> argparse.ArgumentParser:
                 "--allow-changes", action="store_true", help="go on under changed code or data"
             )
             sub.add_argument("--tensorboard", action="store_true", help="write event files")
+            sub.add_argument(
+                "--pack",
+                type=_pack,
+                metavar="N|auto",
+                help="train N trials of one shape as one program; default: auto, as many as fit "
+                "into memory, and 1 on a CPU",
+            )
+            sub.add_argument(
+                "--memory",
+                type=_bytes,
+                metavar="16GiB",
+                help="that a pack may take of a device; default: all but a tenth",
+            )
         if name == "status":
             sub.add_argument("--follow", action="store_true", help="until everything is done")
         if name == "work":
@@ -229,6 +247,10 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
+
+
+def _pack(text: str) -> int | str:
+    return text if text == "auto" else _positive(text)
 
 
 def _from_zero(text: str) -> int:

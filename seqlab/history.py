@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -104,6 +105,18 @@ class Log:
     def _with_place(self, state: Any) -> dict[str, Any]:
         digest = np.frombuffer(self._digest.digest(), np.uint8)
         return {"state": state, "log_length": self._length, "log_sha256": digest}
+
+
+def write(folder: Path, lines: Iterable[Mapping[str, Any]], anew: bool) -> None:
+    """Lines of a log that no checkpoint beside it refers to: what a member of a pack has to say.
+
+    Args:
+        folder: of the attempt.
+        lines: in their order.
+        anew: they are the first, and whatever is there is replaced.
+    """
+    with open(folder / FILE, "w" if anew else "a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
 def same_data(folder: Path | None, sha256: str) -> None:

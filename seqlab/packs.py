@@ -15,20 +15,22 @@ import math
 import operator
 import statistics
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from seqlab import interruption, metrics, train
+from seqlab import interruption, pack_log, train
+from seqlab.accounting.compiled import Step
 from seqlab.data.stream import Dataset, Stream
 from seqlab.errors import InputError
-from seqlab.history import Diverged, Log, device_seconds, params_sha256
-from seqlab.optim import Schedule, Settings
+from seqlab.history import Log, params_sha256
+from seqlab.optim import Settings
+from seqlab.pack_log import News, next_halvings
 from seqlab.train import Program, TrainConfig, TrainState, Windows
 
 AXIS = "pack"
@@ -85,11 +87,13 @@ def fit(
     config: TrainConfig,
     folder: Path | None = None,
     devices: Sequence[jax.Device] | None = None,  # pyright: ignore
-) -> list[dict[str, Any] | Diverged]:
+    memory: int | None = None,
+) -> Iterator[News]:
     """Train every member until its schedule ends.
 
     As `train.fit`, a function of its arguments: on the same CPU to the last bit, interrupted and
-    resumed or not.
+    resumed or not. Seconds are a member's equal share of what the program took, so that the shares
+    of all add up to it.
 
     Args:
         program: what is compiled.
@@ -99,14 +103,14 @@ def fit(
         folder: where the log and the checkpoints go, one an epoch, and are resumed from; None
             writes nothing.
         devices: what the members are spread over; None means the default device.
+        memory: bytes of a device that a program may take by the compiler's figure; None: any.
 
-    Returns:
-        For each member what `train.fit` returns, or the `Diverged` that it raises. As to times,
-        `seconds_per_step` is of a step of the program, which is one of all that are in it;
-        `device_seconds` is a member's equal share, so that the shares add up to what was taken.
+    Yields:
+        What has come of the members, after each epoch; what an earlier process has found, first.
 
     Raises:
         InputError: there are no members, or some have a dropout rate and some have none.
+        MemoryError: the program would take more than `memory`; it was not run.
         KeyboardInterrupt: after a signal, when the states at the next boundary are saved.
     """
     if len({member.dropout_rate is None for member in settings}) != 1:
@@ -118,14 +122,14 @@ def fit(
         return jax.device_put(split, where.on_each)
 
     train_split, valid, test = cut(dataset.train), cut(dataset.valid), cut(dataset.test)
-    arrays = [jax.tree.map(jnp.asarray, member) for member in settings]
-    stacked = jax.tree.map(lambda *members: np.asarray(jnp.stack(members)), *arrays)
+    stacked = jax.tree.map(np.asarray, _stacked(settings))
     epoch_steps = config.steps_per_epoch or len(train_split.scored)
     count = train.steps_per_dispatch(epoch_steps)
 
-    log, rows = Log(folder), places(range(size), size, where.num_devices)
+    log, rows, told = Log(folder), places(range(size), size, where.num_devices), 0
     window = jax.tree.map(lambda a: a[0], train_split)
     states = init_states(program, where.placed(stacked, rows), window)
+    num_params = sum(leaf[0].size for leaf in jax.tree.leaves(states.params))
     # N rows whatever the size of the program, as the checkpoints have. Nobody reads the row of a
     # member that has ended.
     every = log.resume(jax.tree.map(lambda a: np.array(a[:size] if a.ndim else a), states))
@@ -133,6 +137,9 @@ def fit(
 
     with interruption.at_boundaries() as interrupted:
         while halvings := next_halvings(log.lines, schedule, size):
+            if log.lines[told:] and not log.unfinished:
+                yield pack_log.news(log.lines, told, schedule, size, num_params)
+                told = len(log.lines)
             if rows != places(halvings, size, where.num_devices):
                 every = _written(every, states, rows)
                 rows = places(halvings, size, where.num_devices)
@@ -144,21 +151,24 @@ def fit(
 
             if len(log.unfinished) < epoch_steps // count:
                 given = where.placed(stacked._replace(learning_rate=rates), rows)
+                if memory is not None:
+                    _check_memory(memory, len(rows), program, given, states, train_split, count)
+                    memory = None  # what is compiled from now on is no larger
                 began = time.perf_counter()
                 states, losses = train_steps(program, given, states, train_split, count)
                 losses = np.asarray(losses)
                 seconds = time.perf_counter() - began
-                found = {n: _trained(losses[place], step) for place, n in enumerate(halvings)}
+                found = {n: pack_log.trained(losses[p], step) for p, n in enumerate(halvings)}
                 took = {"members": len(halvings), "seconds": seconds}
-                log.append(step=step + count, **_by_member(found, size), **took)
+                log.append(step=step + count, **pack_log.by_member(found, size), **took)
                 if interrupted():
                     log.commit(step + count, _written(every, states, rows))
                     raise KeyboardInterrupt
                 continue
 
             sums = evaluate(program, states.params, valid)
-            found = {n: _means("valid", sums, place) for place, n in enumerate(halvings)}
-            nlls = {n: _valid_nlls(log.lines, n) for n in halvings}
+            found = {n: pack_log.means("valid", sums, place) for place, n in enumerate(halvings)}
+            nlls = {n: pack_log.valid_nlls(log.lines, n) for n in halvings}
             better = {n for n in found if found[n]["valid_nll"] < min(nlls[n], default=math.inf)}
             sums = evaluate(program, states.params, test) if better else {}
             params = jax.device_get(states.params)
@@ -167,56 +177,67 @@ def fit(
                     found[n] = {"train_loss": None, "valid_nll": None, "diverged": step}
                     continue
                 if n in better:
-                    found[n] |= _means("test", sums, place)
+                    found[n] |= pack_log.means("test", sums, place)
                 losses = [line["train_loss"][n] for line in log.unfinished]
                 loss, rate = statistics.fmean(losses), float(rates[n])
                 found[n] |= {"train_loss": loss, "learning_rate": rate}
                 if schedule.next_halving([*nlls[n], nll]) is None:
                     own = jax.tree.map(operator.itemgetter(place), params)
                     found[n] |= {"params_sha256": params_sha256(own)}
-            epoch = {"step": step, "epoch": len(log.epochs) + 1, **_by_member(found, size)}
-            seconds = statistics.median(line["seconds"] for line in log.unfinished)
-            log.append(**epoch, seconds_per_step=seconds / count)
+            epoch = {"step": step, "epoch": len(log.epochs) + 1}
+            shares = [line["seconds"] / line["members"] for line in log.unfinished]
+            own = {"seconds_per_step": statistics.median(shares) / count}
+            log.append(**epoch, **pack_log.by_member(found, size), **own)
             log.commit(step, _written(every, states, rows))
-
-    diverged = _diverged(log.lines)
-    num_params = sum(leaf[0].size for leaf in jax.tree.leaves(every.params))
-    return [
-        Diverged(diverged[n]) if n in diverged else _result(log.lines, n, num_params)
-        for n in range(size)
-    ]
+        yield pack_log.news(log.lines, told, schedule, size, num_params)
 
 
-def member_lines(lines: Sequence[Mapping[str, Any]], n: int) -> list[dict[str, Any]]:
-    """The lines that `train.fit` would have logged for member n, but for the times.
+class Outline(NamedTuple):
+    """What `fit` would do for some members; nothing is allocated for it.
 
-    Args:
-        lines: the log of a pack, in which a list has an entry a member, None where it has none.
-        n: 0 … N-1.
-
-    Returns:
-        Up to its end. `seconds` is an equal share of the dispatch.
+    Attributes:
+        dispatch: its training program, with the shapes of the arguments, for the accounting.
+        dispatch_steps: steps in one call of it.
+        epoch_steps: steps between two validations.
+        most_epochs: if no member ends early.
+        state_bytes: of a checkpoint.
     """
-    own = []
-    for line in lines:
-        if line["train_loss"][n] is None:
-            break
-        values = {k: v[n] if isinstance(v, list) else v for k, v in line.items()}
-        if members := values.pop("members", None):
-            values["seconds"] /= members
-        values["params_sha256"] = None
-        own.append({name: value for name, value in values.items() if value is not None})
-    return own
+
+    dispatch: Step
+    dispatch_steps: int
+    epoch_steps: int
+    most_epochs: int
+    state_bytes: int
 
 
-def next_halvings(
-    lines: Sequence[Mapping[str, Any]], schedule: Schedule, num_members: int
-) -> dict[int, int]:
-    """How often the rate is halved now, for each member that goes on: a function of the log."""
-    diverged = _diverged(lines)
-    others = [n for n in range(num_members) if n not in diverged]
-    halvings = {n: schedule.next_halving(_valid_nlls(lines, n)) for n in others}
-    return {n: halving for n, halving in halvings.items() if halving is not None}
+def outline(
+    program: Program, settings: Sequence[Settings], dataset: Dataset, config: TrainConfig
+) -> Outline:
+    """The arguments are those of `fit`."""
+    split = jax.eval_shape(
+        lambda: train.windows(dataset.train, dataset.start, config.batch_size, config.unroll)
+    )
+    epoch_steps = config.steps_per_epoch or len(split.scored)
+    count = train.steps_per_dispatch(epoch_steps)
+    stacked = jax.eval_shape(lambda: _stacked(settings))
+    window = jax.eval_shape(lambda split: jax.tree.map(lambda a: a[0], split), split)
+    states = jax.eval_shape(lambda *given: init_states(program, *given), stacked, window)
+
+    def steps(settings: Settings, states: TrainState, split: Windows) -> Any:
+        return train_steps(program, settings, states, split, count)
+
+    return Outline(
+        Step(steps, (stacked, states, split), donated=(1,)),
+        count,
+        epoch_steps,
+        config.schedule.max_epochs,
+        sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(states)),
+    )
+
+
+def _stacked(settings: Sequence[Settings]) -> Settings:
+    arrays = [jax.tree.map(jnp.asarray, member) for member in settings]
+    return jax.tree.map(lambda *members: jnp.stack(members), *arrays)
 
 
 class _Where:
@@ -255,47 +276,12 @@ def _written(every: TrainState, states: TrainState, rows: Sequence[int]) -> Trai
     return jax.tree.map(write, every, states)
 
 
-def _trained(losses: np.ndarray, step: int) -> dict[str, Any]:
-    finite = np.isfinite(losses)
-    if not finite.all():
-        return {"train_loss": None, "diverged": step + int(np.argmin(finite))}
-    return {"train_loss": float(losses.mean())}
-
-
-def _by_member(found: Mapping[int, Mapping[str, Any]], num_members: int) -> dict[str, list]:
-    """What each member has found, as one list by member of each name."""
-    names = dict.fromkeys(name for of_one in found.values() for name in of_one)
-    return {name: [found.get(n, {}).get(name) for n in range(num_members)] for name in names}
-
-
-def _means(split: str, sums: Mapping[str, jax.Array], place: int) -> dict[str, Any]:
-    means = metrics.means({name: np.asarray(value)[place] for name, value in sums.items()})
-    return {f"{split}_{name}": value for name, value in means.items()}
-
-
-def _valid_nlls(lines: Sequence[Mapping[str, Any]], n: int) -> list[float]:
-    nlls = [line["valid_nll"][n] for line in lines if "epoch" in line]
-    return [nll for nll in nlls if nll is not None]
-
-
-def _diverged(lines: Sequence[Mapping[str, Any]]) -> dict[int, int]:
-    """The step at which each member diverged that did."""
-    steps = [line["diverged"] for line in lines if "diverged" in line]
-    return {n: step for of_all in steps for n, step in enumerate(of_all) if step is not None}
-
-
-def _result(lines: Sequence[Mapping[str, Any]], n: int, num_params: int) -> dict[str, Any]:
-    own = member_lines(lines, n)
-    epochs = [line for line in own if "epoch" in line]
-    best = min(epochs, key=lambda epoch: epoch["valid_nll"])
-    shas = [line["params_sha256"][n] for line in lines if "params_sha256" in line]
-    return {
-        **{k: v for k, v in best.items() if k.startswith(("valid_", "test_"))},
-        "best_epoch": best["epoch"],
-        "epochs": len(epochs),
-        "steps": epochs[-1]["step"],
-        "seconds_per_step": statistics.median(epoch["seconds_per_step"] for epoch in epochs),
-        "device_seconds": device_seconds(own),
-        "params": num_params,
-        "params_sha256": next(sha for sha in shas if sha is not None),
-    }
+def _check_memory(memory: int, num_members: int, *arguments: Any) -> None:
+    """Ask the compiler of the very program that is run next, which is compiled once."""
+    analysis = train_steps.lower(*arguments).compile().memory_analysis()
+    if analysis is None:
+        return
+    kept = analysis.argument_size_in_bytes + analysis.output_size_in_bytes
+    takes = kept - analysis.alias_size_in_bytes + analysis.temp_size_in_bytes
+    if takes > memory:
+        raise MemoryError(f"{num_members} members take {takes:,} bytes of {memory:,}")

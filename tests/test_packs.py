@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import operator
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from seqlab.history import Diverged
 from seqlab.models.rnn import Stack, dropout, stack
 from seqlab.models.sequence import symmetric_uniform
 from seqlab.optim import Schedule, Settings
+from seqlab.pack_log import member_lines
 from seqlab.train import SYMBOLS, Program, TrainConfig
 
 NUM_SYMBOLS, UNITS = 5, 4
@@ -85,13 +87,21 @@ EVERYBODY = range(len(MEMBERS))
 
 @pytest.fixture(scope="module", autouse=True)
 def in_float64():
-    # Steps are counted in int32, and the default integer is now int64.
+    # Symbols are int32, and the default integer is now int64.
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         yield
 
 
 def fit(members, folder=None, config=CONFIG, devices=None):
-    return packs.fit(PROGRAM, [MEMBERS[n] for n in members], DATASET, config, folder, devices)
+    settings = [MEMBERS[n] for n in members]
+    return ends(packs.fit(PROGRAM, settings, DATASET, config, folder, devices))
+
+
+def ends(told):
+    """What has come of each member in the end, in their order; each ends once."""
+    found = [end for news in told for end in news.ended.items()]
+    assert len(dict(found)) == len(found)
+    return [end for _, end in sorted(found, key=operator.itemgetter(0))]
 
 
 def fit_alone(n, folder=None):
@@ -171,7 +181,7 @@ def test_the_members_are_a_test_of_what_follows(alone):
 def test_a_member_finds_what_it_finds_alone(alone, together, n):
     result, lines = alone[n]
     assert_same(together[0][n], result)
-    ours = [timeless(line) for line in packs.member_lines(together[1], n)]
+    ours = [timeless(line) for line in member_lines(together[1], n)]
     assert len(ours) == len(lines)
     for our, line in zip(ours, lines, strict=True):
         assert our == pytest.approx(line, rel=TOLERANCE, abs=TOLERANCE)
@@ -384,9 +394,7 @@ def test_a_pack_that_is_done_is_not_trained_again(tmp_path, unbroken, monkeypatc
 
 def test_shares_of_the_device_add_up_to_what_was_taken(together):
     results, lines, _ = together
-    shares = [
-        sum(line.get("seconds", 0) for line in packs.member_lines(lines, n)) for n in EVERYBODY
-    ]
+    shares = [sum(line.get("seconds", 0) for line in member_lines(lines, n)) for n in EVERYBODY]
     for share, result in zip(shares, results, strict=True):
         assert isinstance(result, Diverged) or result["device_seconds"] == pytest.approx(share)
     taken = sum(line["seconds"] for line in lines if "seconds" in line)
@@ -398,12 +406,12 @@ def test_shares_of_the_device_add_up_to_what_was_taken(together):
 def test_members_that_are_not_of_one_program_are_refused(rates):
     settings = [MEMBERS[0]._replace(dropout_rate=rate) for rate in rates]
     with pytest.raises(InputError, match="a dropout rate in all of them or in none"):
-        packs.fit(PROGRAM, settings, DATASET, CONFIG)
+        next(packs.fit(PROGRAM, settings, DATASET, CONFIG))
 
 
 def test_members_without_dropout():
     config = TrainConfig(BATCH, UNROLL, 50, Schedule(max_epochs=1, halvings=0))
     settings = [MEMBERS[n]._replace(dropout_rate=None) for n in (0, 5)]
-    together = packs.fit(PROGRAM, settings, DATASET, config)
+    together = ends(packs.fit(PROGRAM, settings, DATASET, config))
     for given, ours in zip(settings, together, strict=True):
         assert_same(ours, train.fit(PROGRAM, given, DATASET, config))

@@ -158,6 +158,12 @@ def release(folder: Path, attempt: int) -> None:
     (folder / f"claim-{attempt}").unlink(missing_ok=True)
 
 
+def give_back(folder: Path, attempt: int | None) -> None:
+    """Release an attempt, unless the trial is somebody else's by now; None was never one."""
+    if attempt is not None and last_attempt(folder) == attempt:
+        release(folder, attempt)
+
+
 def fail(folder: Path, attempt: int, cause: str) -> None:
     """End an attempt that went wrong; the trial is free for the next."""
     create(folder / f"failure-{attempt}", cause)

@@ -16,7 +16,7 @@ from seqlab import checkpoint, interruption, results
 from seqlab.checkpoint import CheckpointError
 from seqlab.errors import InputError
 from seqlab.history import DATA, Diverged, Log, same_data
-from seqlab.launch import claims, provenance, status, worker
+from seqlab.launch import claims, outcome, provenance, status, worker
 from seqlab.launch.claims import Heart, Observer
 from seqlab.launch.plan import Plan
 from seqlab.launch.worker import DiskFull, Terms
@@ -195,7 +195,7 @@ def test_what_is_missing_is_run_and_only_that(tmp_path):
     experiment = Fake(a={"by": 1}, b={"by": 1}, c={"by": 1})
     plan = plan_of(experiment, tmp_path)
     folder = folder_of(plan, "b")
-    results.commit(folder, worker.run_trial(plan, Trial("b"), folder) | {"metrics": {"by": 2}})
+    results.commit(folder, outcome.run_trial(plan, Trial("b"), folder) | {"metrics": {"by": 2}})
     experiment.ran.clear()
     worker.work(plan)
     assert [t.name for t in experiment.ran] == ["a", "c"]
@@ -558,7 +558,7 @@ def test_a_robbed_worker_stops_at_the_next_boundary_and_changes_nothing(
         with interruption.at_boundaries() as interrupted:
             while not interrupted():
                 time.sleep(0.01)
-            row = worker.run_trial(plan_of(Fake(a={"by": "robber"}), tmp_path), Trial("a"), kept)
+            row = outcome.run_trial(plan_of(Fake(a={"by": "robber"}), tmp_path), Trial("a"), kept)
             results.commit(folder, row | {"attempts": attempt})
             raise KeyboardInterrupt
 
@@ -611,7 +611,7 @@ def test_a_copy_of_a_trial_that_finishes_late_changes_nothing(tmp_path):
     plan = plan_of(Fake(a={}), tmp_path)
 
     def run_while_another_commits(folder):
-        results.commit(folder.parent, worker.run_trial(winner, Trial("a"), folder))
+        results.commit(folder.parent, outcome.run_trial(winner, Trial("a"), folder))
         return {"by": "late"}
 
     winner = plan_of(Fake(a={"by": "first"}), tmp_path)
@@ -634,7 +634,7 @@ def test_a_worker_waits_for_what_others_run(tmp_path, monkeypatch):
             naps.append(seconds)
             assert experiment.ran == []
             if len(naps) == 2:
-                row = worker.run_trial(plan_of(Fake(a={"by": "other"}), tmp_path), Trial("a"), None)
+                row = outcome.run_trial(plan_of(Fake(a={"by": "other"}), tmp_path), Trial("a"), None)
                 results.commit(plan.folder(Trial("a")), row)
             if len(naps) == 4:
                 other._path.unlink()
