@@ -13,6 +13,8 @@ from invented import BASE, CELLS, commit, grid
 from experiments import mut_vs_lstm_gru as mut
 from seqlab import figures, report, results
 from seqlab.report.trials import trials_table
+from seqlab.tables import Table
+from seqlab.tables.table import cell_text, sections
 from seqlab.trial import as_dict
 
 NAME = "mut_vs_lstm_gru"
@@ -53,9 +55,15 @@ def page(root, rows, tmp_path_factory) -> Path:
     picture.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"/>')
     charts = figures.charts(rows, root / NAME)
     path = tmp_path_factory.mktemp("page") / "report.html"
-    known = [row for row in rows if row["config"]["task"] == "xml"]
-    path.write_text(report.page(mut.table(known), rows, charts, [picture]), encoding="utf-8")
+    path.write_text(report.page(comparison(rows), rows, charts, [picture]), encoding="utf-8")
     return path
+
+
+def comparison(rows) -> Table:
+    """Of one task, and of the same results as if they were of another: two sections."""
+    known = [row for row in rows if row["config"]["task"] == "xml"]
+    others = [row | {"config": row["config"] | {"task": "arithmetic"}} for row in known]
+    return mut.table(known + others)
 
 
 class Elements(html.parser.HTMLParser):
@@ -231,16 +239,18 @@ def wait(found, seconds: float = 30.0):
     return there
 
 
-def column(browser, title: str) -> list[str]:
-    """What is shown of a column of the trials."""
+def column(browser, title: str, table: str = "trials") -> list[str]:
+    """What is shown of a column of a table, the headings of its sections included."""
     return browser.execute_script(
         """
-        const titles = [...document.querySelectorAll('.dt-scroll-head th .dt-column-title')];
-        const place = titles.findIndex(each => each.textContent === arguments[0]) + 1;
-        const cells = document.querySelectorAll(`#trials tbody tr td:nth-child(${place})`);
-        return [...cells].map(each => each.textContent);
+        const heads = `#${arguments[1]}_wrapper .dt-scroll-head th .dt-column-title`;
+        const titles = [...document.querySelectorAll(heads)].map(each => each.textContent);
+        const cells = `td:nth-child(${titles.indexOf(arguments[0]) + 1}), th`;
+        const rows = [...document.querySelectorAll(`#${arguments[1]} tbody tr`)];
+        return rows.map(row => row.querySelector(cells).textContent);
         """,
         title,
+        table,
     )
 
 
@@ -248,10 +258,10 @@ def numbers(browser, title: str) -> list[float | None]:
     return [float(text) if text else None for text in column(browser, title)]
 
 
-def heading(browser, title: str):
-    for each in browser.find_elements("css selector", ".dt-scroll-head th"):
-        shown = each.find_element("css selector", ".dt-column-title")
-        if shown.get_attribute("textContent") == title:
+def heading(browser, title: str, table: str = "trials"):
+    for each in browser.find_elements("css selector", f"#{table}_wrapper .dt-scroll-head th"):
+        shown = each.find_elements("css selector", ".dt-column-title")
+        if shown and shown[0].get_attribute("textContent") == title:
             browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", each)
             return each
     raise AssertionError(f"no column {title}")
@@ -281,7 +291,7 @@ def test_in_a_browser_the_trials_are_sorted_and_filtered(browser, rows):
     largest = sorted(found, reverse=True)[:10]
     wait(lambda: numbers(browser, "test_nll") == pytest.approx(largest, abs=1e-5))
 
-    search = browser.find_element("css selector", ".dt-search input")
+    search = browser.find_element("css selector", "#trials_wrapper .dt-search input")
     search.send_keys("lstm_jzs")
     wait(lambda: set(column(browser, "model.cell")) == {"lstm_jzs"})
     search.clear()
@@ -304,6 +314,47 @@ def test_in_a_browser_the_trials_are_sorted_and_filtered(browser, rows):
     below = sorted((value for value in found if value < 1.5), reverse=True)
     assert 0 < len(below) < 10
     wait(lambda: numbers(browser, "test_nll") == pytest.approx(below, abs=1e-5))
+
+
+@pytest.mark.slow
+def test_in_a_browser_the_comparison_is_sorted_in_its_sections_and_filtered(browser, rows):
+    table = comparison(rows)
+    parts = {heading: part for heading, part in sections(table)}
+    best = next(column for column in table.columns if column.key == "best")
+
+    def by_best(descending: bool) -> list[str]:
+        shown = []
+        for title, part in parts.items():
+            texts = [cell_text(row, best) for row in part]
+            empty = [text for text in texts if not text]
+            full = sorted(filter(None, texts), key=float, reverse=descending)
+            shown += [title, *(full + empty if descending else empty + full)]
+        return shown
+
+    assert len(parts) > 1
+    title = heading(browser, "best", "comparison").find_element("css selector", ".dt-column-title")
+    title.click()
+    wait(lambda: column(browser, "best", "comparison") == by_best(descending=False))
+    title.click()
+    wait(lambda: column(browser, "best", "comparison") == by_best(descending=True))
+
+    search = browser.find_element("css selector", "#comparison_wrapper .dt-search input")
+    search.send_keys("mut1")
+    with_mut1 = [title for title, part in parts.items() if any(r["cell"] == "mut1" for r in part)]
+    expected = [text for title in with_mut1 for text in (title, "mut1")]
+    wait(lambda: column(browser, "cell", "comparison") == expected)
+    search.clear()
+    search.send_keys("x\b")
+    wait(lambda: len(column(browser, "cell", "comparison")) > len(expected))
+
+    glasses = browser.find_elements("css selector", "#comparison_wrapper .dtcc-button")
+    glasses[1].click()  # of the cells
+    wanted = wait(lambda: browser.find_elements("css selector", ".dtcc-dropdown input"))[0]
+    wanted.send_keys("mut1")
+    wait(lambda: column(browser, "cell", "comparison") == expected)
+    wanted.clear()
+    wanted.send_keys("x\b")
+    search.click()
 
 
 @pytest.mark.slow

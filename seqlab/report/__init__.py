@@ -16,9 +16,10 @@ from seqlab import results, tables
 from seqlab.figures import interactive
 from seqlab.figures.chart import Chart
 from seqlab.figures.runs import flat
+from seqlab.report import sortable
 from seqlab.report.origins import origins
 from seqlab.report.style import POLICY, STYLE, SWITCH
-from seqlab.report.trials import sortable, trials_table
+from seqlab.report.trials import trials_table
 from seqlab.tables import Table
 
 Row = dict[str, Any]
@@ -38,12 +39,12 @@ def page(
     failed = [row for row in rows if row["status"] != results.DONE]
     trials, common = trials_table(rows)
     parts = {
-        "Table": tables.to_html(table),
+        "Table": f"{sortable.library()}\n{sortable.in_sections(table, 'comparison')}",
         "Figures of the experiment": "\n".join(map(_picture, pictures)),
         "Curves and comparisons": "\n".join(
             _chart(chart, number == 0) for number, chart in enumerate(charts)
         ),
-        "Trials": f"{sortable(trials)}\n<p>{html.escape(common)}</p>",
+        "Trials": f"{sortable.many_rows(trials, 'trials')}\n<p>{html.escape(common)}</p>",
         "What went wrong": "\n".join(map(_failure, failed)),
         "Where these results come from": tables.to_html(origins(rows)),
     }

@@ -67,6 +67,9 @@ pre { background: var(--raised); font-size: 0.8em; overflow-x: auto; padding: 0.
   --dtcc-search-input_border: 1px solid var(--faint);
 }
 .dt-container { font-size: 0.85em; }
+.dt-container table.dataTable :is(th, td) { padding: 0.25em 0.6em; }
+.dt-container table.dataTable tr.dtrg-group th { font-style: italic; font-weight: normal; }
+#comparison td { white-space: normal; }
 .dt-container :is(input, select), .dtcc-dropdown :is(input, select) {
   background: var(--page) !important; border-color: var(--faint) !important;
   color: var(--text) !important; }

@@ -1,12 +1,9 @@
-"""All trials as a table that a reader can sort and filter, by itables (DataTables)."""
+"""All trials as a table: what differs among them, and what they found."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
-from itables import to_html_datatable
-from itables.javascript import generate_init_offline_itables_html
-from itables.options import dt_bundle
 
 from seqlab import frame
 from seqlab.figures.runs import SUBJECTS
@@ -39,33 +36,3 @@ def _order(column: str) -> tuple[bool, int, str]:
     """What is compared, then the shortest paths: they say most."""
     path = _short(column)
     return path not in SUBJECTS, path.count("."), path
-
-
-def sortable(trials: pl.DataFrame) -> str:
-    """The table and all that it needs to work without a network; once on a page.
-
-    Columns are sorted by their headings and filtered by the glasses beside these: text, or numbers
-    above, below and between.
-    """
-    shown = to_html_datatable(
-        trials,
-        connected=False,
-        table_id="trials",
-        maxBytes=0,
-        maxColumns=0,
-        show_dtypes=False,
-        display_logo_when_loading=False,
-        text_in_header_can_be_selected=False,
-        style="table-layout:auto;width:auto;margin:0",
-        scrollX=True,
-        pageLength=10,
-        lengthMenu=[10, 25, 100],
-        layout={
-            "topStart": "pageLength",
-            "topEnd": "search",
-            "bottomStart": "info",
-            "bottomEnd": "paging",
-        },
-        columnControl=["searchDropdown"],
-    )
-    return f"{generate_init_offline_itables_html(dt_bundle)}\n{shown}"
