@@ -7,8 +7,6 @@ compilation serves all settings of a shape.
 
 import dataclasses
 import functools
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +18,8 @@ import numpy as np
 import optax
 from flax import struct
 
-from seqlab import interruption, losses, metrics, optim
+from seqlab import epochs, losses, metrics, optim
 from seqlab.data.stream import Dataset, Stream
-from seqlab.history import Diverged, Log, device_seconds, params_sha256
 
 
 class Objective(NamedTuple):
@@ -184,6 +181,7 @@ def fit(
     dataset: Dataset,
     config: TrainConfig,
     folder: Path | None = None,
+    keep_best: bool = False,
 ) -> dict[str, Any]:
     """Train until the schedule ends; the metrics are those of the epoch with the best validation.
 
@@ -194,6 +192,7 @@ def fit(
         config: batch size, unroll, schedule.
         folder: where the log and the checkpoints go, one an epoch, and are resumed from; None
             writes nothing.
+        keep_best: leave the parameters of the best epoch in `folder/best`.
 
     Raises:
         Diverged: a training loss was not finite.
@@ -202,61 +201,23 @@ def fit(
     cut = functools.partial(
         windows, start=dataset.start, batch_size=config.batch_size, unroll=config.unroll
     )
-    train, valid, test = cut(dataset.train), cut(dataset.valid), cut(dataset.test)
+    train = cut(dataset.train)
+    held_out = {"valid": cut(dataset.valid), "test": cut(dataset.test)}
     settings = jax.tree.map(jnp.asarray, settings)
-    log = Log(folder)
-    state = log.resume(init_state(program, settings, jax.tree.map(lambda a: a[0], train)))
     epoch_steps = config.steps_per_epoch or len(train.scored)
     count = steps_per_dispatch(epoch_steps)
 
-    with interruption.at_boundaries() as interrupted:
-        while (halving := config.schedule.next_halving(_valid_nlls(log))) is not None:
-            rate = settings.learning_rate * 0.5**halving
-            for _ in range(len(log.unfinished), epoch_steps // count):
-                began, step = time.perf_counter(), int(state.step)
-                state, train_losses = train_steps(
-                    program, settings._replace(learning_rate=rate), state, train, count
-                )
-                train_losses = np.asarray(train_losses)
-                seconds = time.perf_counter() - began
-                if not np.isfinite(train_losses).all():
-                    raise Diverged(step + int(np.argmin(np.isfinite(train_losses))))
-                loss = float(train_losses.mean())
-                log.append(step=int(state.step), train_loss=loss, seconds=seconds)
-                if interrupted():
-                    log.commit(int(state.step), state)
-                    raise KeyboardInterrupt
-            epoch = _means("valid", evaluate(program, state.params, valid))
-            if not np.isfinite(epoch["valid_nll"]):
-                raise Diverged(int(state.step))
-            if all(epoch["valid_nll"] < nll for nll in _valid_nlls(log)):
-                epoch |= _means("test", evaluate(program, state.params, test))
-            log.append(
-                step=int(state.step),
-                epoch=len(log.epochs) + 1,
-                train_loss=statistics.fmean(line["train_loss"] for line in log.unfinished),
-                learning_rate=float(rate),
-                **epoch,
-                seconds_per_step=statistics.median(s["seconds"] for s in log.unfinished) / count,
-            )
-            log.commit(int(state.step), state)
+    def dispatch(state: TrainState, rate: jax.Array, epoch: int, number: int) -> Any:
+        return train_steps(program, settings._replace(learning_rate=rate), state, train, count)
 
-    best = min(log.epochs, key=lambda epoch: epoch["valid_nll"])
-    return {
-        **{k: v for k, v in best.items() if k.startswith(("valid_", "test_"))},
-        "best_epoch": best["epoch"],
-        "epochs": len(log.epochs),
-        "steps": int(state.step),
-        "seconds_per_step": statistics.median(epoch["seconds_per_step"] for epoch in log.epochs),
-        "device_seconds": device_seconds(log.lines),
-        "params": sum(p.size for p in jax.tree.leaves(state.params)),
-        "params_sha256": params_sha256(state.params),
-    }
+    def score(split: str, params: Any) -> dict[str, float]:
+        return metrics.means(evaluate(program, params, held_out[split]))
 
-
-def _valid_nlls(log: Log) -> list[float]:
-    return [epoch["valid_nll"] for epoch in log.epochs]
-
-
-def _means(split: str, sums: dict[str, jax.Array]) -> dict[str, float]:
-    return {f"{split}_{name}": value for name, value in metrics.means(sums).items()}
+    return epochs.fit(
+        epochs.Training(epoch_steps // count, dispatch, score),
+        init_state(program, settings, jax.tree.map(lambda a: a[0], train)),
+        settings.learning_rate,
+        config.schedule,
+        folder,
+        keep_best,
+    )
