@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import re
 from collections import Counter
 
@@ -11,11 +12,12 @@ import pytest
 from scipy import stats
 
 from experiments import mut_vs_lstm_gru as mut
-from seqlab import data, results
+from seqlab import data, forms, results
 from seqlab.cells import CELLS, Cell, symbols, uniform, zeros_h
 from seqlab.data import Arithmetic, Memorisation, Music, Ptb, Xml
 from seqlab.data.stream import Dataset, Stream
 from seqlab.errors import InputError
+from seqlab.rows import Held, Rows
 from seqlab.trial import as_dict, get, replace, set_values, trial_id
 
 BUDGETS = ("smoke", "default", "paper")
@@ -228,7 +230,7 @@ def test_channels_of_the_files_are_those_of_the_data(original_files, tmp_path, m
     dataset = data.load(Music("piano_midi"))
     assert data.CHANNELS[Music] == dataset.channels == dataset.train.values.shape[1]
     assert data.CHANNELS[Ptb] == 10_000
-    assert set(data.CHANNELS) == set(data.KINDS) == {Xml, Arithmetic, Memorisation, Music, Ptb}
+    assert set(data.CHANNELS) == set(data.KINDS) > {Xml, Arithmetic, Memorisation, Music, Ptb}
 
 
 # The follow-up
@@ -424,6 +426,23 @@ def test_notes_say_what_applies_and_no_more():
     adam = replace(paper, {"optim.optimizer": "adam"})
     assert mut.ADAM_NOTE in notes(row(paper), row(adam))
     assert mut.ADAM_NOTE not in notes(row(paper))
+
+
+def test_results_in_columns_have_the_table_of_dicts():
+    """Of parts in which columns have different types; 35 is 35.0, and shown as it is."""
+    draw = random.Random(0)
+    pool = [t for trials in TRIALS.values() for t in trials[:: len(trials) // 30 or 1]]
+    rows = []
+    for trial in draw.choices(pool, k=300):
+        changes = draw.choice([{}, {"stage": "seeds", "seed": 2}, {"train.unroll": 70}])
+        status = draw.choice(["DONE", "DONE", "FAILED"])
+        rows.append(row(replace(trial, changes), status, valid_nll=draw.choice([1, 1.0, 0.5])))
+        if draw.random() < 0.2:
+            rows[-1]["config"]["train"]["unroll"] = float(trial.train.unroll)
+        if draw.random() < 0.2:
+            del rows[-1]["config"]["optim"]["dropout_rate"]
+    parts = [Held(forms.of(rows[:100])), Held(forms.of(rows[100:]))]
+    assert mut.table(Rows(parts)) == mut.table(rows)
 
 
 def test_a_cell_that_no_longer_exists_stays_in_the_table():

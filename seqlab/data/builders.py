@@ -58,6 +58,12 @@ class Ptb(_Arrays):
     ARRAYS: ClassVar = {"values": _rows(dtype=np.int32)}
 
 
+class WikiText2(_Arrays):
+    """WikiText-2, words as numbers: a record is a run of lines, each closed by <eos>."""
+
+    ARRAYS: ClassVar = {"values": _rows(dtype=np.int32)}
+
+
 class _PianoRolls(_Arrays, skip_registration=True):
     """Polyphonic music: a record is one piece, frames of 88 notes that sound (1) or do not (0)."""
 
@@ -103,6 +109,74 @@ class Cifar10Jpeg(_Arrays):
     ARRAYS: ClassVar = {"images": _rows(32, 32, 3), "labels": _rows(dtype=np.int32)}
 
 
+class _Texts(_Arrays, skip_registration=True):
+    """A record is the text of one file."""
+
+    ARRAYS: ClassVar = {"text": _rows()}
+
+
+class TinyShakespeare(_Texts, skip_registration=True):
+    """Tiny Shakespeare: some of the plays."""
+
+
+class PtbChar(_Texts):
+    """Penn Treebank, character level: every symbol is followed by a space."""
+
+
+class SstBinary(_Texts):
+    """Stanford Sentiment Treebank, two classes: the number of a class, a space, a sentence."""
+
+
+class SstFine(_Texts):
+    """Stanford Sentiment Treebank, five classes: the number of a class, a space, a sentence."""
+
+
+class RtPolarity(_Texts):
+    """Film reviews: negative and positive sentences, a line each, in Windows-1252."""
+
+
+class UdEnglishEwt(_Texts):
+    """English Web Treebank: words, universal tags and Penn tags, a record each, line by line."""
+
+
+class Multi30k(_Texts, skip_registration=True):
+    """Multi30k: captions in English, German and French, a record each, line by line."""
+
+
+class TatoebaFraEng(_Texts):
+    """Tatoeba: sentences in English and French, a record each, line by line."""
+
+
+class Splice(_Texts):
+    """Splice junctions: class, name and bases of a piece of DNA on a line."""
+
+
+class Promoters(_Texts):
+    """Promoters: class, name and bases of a piece of DNA on a line."""
+
+
+class _TimeSeries(_Arrays, skip_registration=True):
+    """The one record is the whole series."""
+
+    ARRAYS: ClassVar = {"values": _rows(dtype=np.float64)}
+
+
+class Airline(_TimeSeries):
+    """Passengers of international airlines, in thousands, by month."""
+
+
+class Sunspots(_TimeSeries):
+    """Sunspot numbers of Zürich, by month."""
+
+
+class Temperatures(_TimeSeries):
+    """Minimum temperatures of Melbourne, by day."""
+
+
+class Births(_TimeSeries):
+    """Girls born in California, by day."""
+
+
 BUILDERS: dict[str, type[_Arrays]] = {
     "ptb": Ptb,
     "nottingham": Nottingham,
@@ -112,4 +186,19 @@ BUILDERS: dict[str, type[_Arrays]] = {
     "mnist": Mnist,
     "fashion_mnist": FashionMnist,
     "cifar10_jpeg": Cifar10Jpeg,
+    "wikitext2": WikiText2,
+    "tinyshakespeare": TinyShakespeare,
+    "ptb_char": PtbChar,
+    "sst_binary": SstBinary,
+    "sst_fine": SstFine,
+    "rt_polarity": RtPolarity,
+    "ud_english_ewt": UdEnglishEwt,
+    "multi30k": Multi30k,
+    "tatoeba_fra_eng": TatoebaFraEng,
+    "splice": Splice,
+    "promoters": Promoters,
+    "airline": Airline,
+    "sunspots": Sunspots,
+    "temperatures": Temperatures,
+    "births": Births,
 }

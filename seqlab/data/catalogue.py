@@ -3,13 +3,32 @@
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from seqlab.data import images, music, prepared, ptb
+from seqlab.data import (
+    characters,
+    dna,
+    images,
+    music,
+    prepared,
+    ptb,
+    sentiment,
+    series,
+    tagging,
+    translation,
+    wikitext,
+)
 from seqlab.errors import InputError, nearest
 
 SOURCES: dict[str, prepared.Source] = {
     ptb.SOURCE.name: ptb.SOURCE,
     **music.SOURCES,
     **images.SOURCES,
+    **wikitext.SOURCES,
+    **characters.SOURCES,
+    **sentiment.SOURCES,
+    **tagging.SOURCES,
+    **translation.SOURCES,
+    **dna.SOURCES,
+    **series.SOURCES,
 }
 
 

@@ -34,7 +34,7 @@ def fetch(
 ) -> bytes:
     """The content of `original` from its url, in memory: nothing unverified reaches the disk.
 
-    Where the url ends in .gz, it is uncompressed.
+    It is unpacked where the url ends in .gz or .xz and the path of the original does not.
 
     Args:
         opener: https_only() by default.

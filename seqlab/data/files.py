@@ -5,21 +5,25 @@ import errno
 import gzip
 import hashlib
 import json
+import lzma
 import os
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, NamedTuple
 
 from seqlab.errors import InputError
 
 MANIFEST = "manifest.json"
 
+PACKINGS = {".gz": gzip.open, ".xz": lzma.open}
+"""What may follow the path of an original file, which is then as good as unpacked."""
+
 
 class Original(NamedTuple):
-    """One published file; size and sha256 are those of its content, uncompressed if it ends in .gz.
+    """One published file; size and sha256 are those of its content, unpacked.
 
     Attributes:
-        path: where it lies below the folder that SEQLAB_DATA names; `path + ".gz"` is as good.
+        path: where it lies below the folder that SEQLAB_DATA names, or that with one of PACKINGS.
         url: https address pinned to one commit; None where there is no such file to download.
         origin: without a url, what the file was made from and how, for whoever looks for it.
     """
@@ -49,16 +53,16 @@ def prepared_folder(name: str, version: str) -> Path:
 
 
 def find_original(original: Original) -> Path | None:
-    """The file below SEQLAB_DATA, plain or gzipped, or None."""
+    """The file below SEQLAB_DATA, plain or packed, or None."""
     folder = originals_folder()
     if folder is None:
         return None
-    candidates = (folder / original.path, folder / f"{original.path}.gz")
+    candidates = [folder / f"{original.path}{packing}" for packing in ("", *PACKINGS)]
     return next((path for path in candidates if path.is_file()), None)
 
 
 def read_original(original: Original, path: Path) -> bytes:
-    """The uncompressed content of `path`, proven to be the published one.
+    """The unpacked content of `path`, proven to be the published one.
 
     Raises:
         InputError: unreadable, or not the content that was published.
@@ -71,18 +75,22 @@ def read_original(original: Original, path: Path) -> bytes:
 
 
 def unpack(original: Original, file: BinaryIO, where: str) -> bytes:
-    """What `file` holds, uncompressed if `where` ends in .gz, proven to be what was published.
+    """What `file` holds, unpacked as the end of `where` says, proven to be what was published.
+
+    Where the original itself ends like that, it is an archive and stays packed.
 
     Raises:
         InputError: it is not; begins with `where`, the path or address of the file.
     """
-    opened = gzip.GzipFile(fileobj=file) if where.endswith(".gz") else file
+    packing = PurePath(where).suffix
+    is_packed = packing in PACKINGS and not original.path.endswith(packing)
+    opened = PACKINGS[packing](file) if is_packed else file
     try:
         content = opened.read(original.size + 1)  # no more than it takes to know it is wrong
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
         raise InputError(
             f"{where}: expected {_stamp(original.size, original.sha256)}, "
-            f"found a damaged gzip file ({error})"
+            f"found a damaged {packing} file ({error})"
         ) from error
     actual = hashlib.sha256(content).hexdigest()
     if actual != original.sha256:

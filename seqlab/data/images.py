@@ -9,6 +9,7 @@ import numpy as np
 
 from seqlab.data import prepared
 from seqlab.data.files import Original
+from seqlab.data.folds import constant_order
 from seqlab.data.image_files import read_jpeg_tar, read_labelled_idx
 from seqlab.data.ranges import check_range
 from seqlab.errors import InputError, nearest
@@ -78,7 +79,7 @@ def load_images(config: Images) -> ImageDataset:
     image_set = _image_set(config)
     records = prepared.load(image_set.source)
     published = Labelled(**records.joined("train"))
-    order = _constant_order(len(published.labels))
+    order = constant_order(len(published.labels))
     train, valid = np.split(order, [len(order) - config.valid_size])
     return ImageDataset(
         train=Labelled(published.images[train], published.labels[train]),
@@ -99,11 +100,6 @@ def _image_set(config: Images) -> ImageSet:
     image_set = SETS[config.name]
     check_range(1, image_set.sizes[0] - 1, valid_size=config.valid_size)
     return image_set
-
-
-def _constant_order(size: int) -> np.ndarray:
-    # NumPy promises that the bits of Philox stay the same, and of `permutation` it does not.
-    return np.argsort(np.random.Philox(key=0).random_raw(size), kind="stable")
 
 
 def _records(

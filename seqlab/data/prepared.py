@@ -137,9 +137,8 @@ def _missing(source: Source, original: files.Original) -> InputError:
     tried = "SEQLAB_DATA is not set" if folder is None else f"not found in {folder}"
     if original.url is None:
         return InputError(f"{original.path}: {tried}, and there is no download: {original.origin}")
-    return InputError(
-        f"{original.path}[.gz]: {tried}, and {source.folder} does not exist; run: {source.command}"
-    )
+    path = f"{original.path}[{'|'.join(files.PACKINGS)}]"
+    return InputError(f"{path}: {tried}, and {source.folder} does not exist; run: {source.command}")
 
 
 def _build(source: Source, contents: list[bytes]) -> None:

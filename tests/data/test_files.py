@@ -68,7 +68,7 @@ def test_missing_data_names_file_places_and_command(cache, monkeypatch, tmp_path
             with pytest.raises(InputError) as caught:
                 reader(small_source())
             assert one_line(caught) == (
-                f"ptb/ptb.train.txt[.gz]: {tried}, and {cache}/data/ptb/1.0.0 does not exist; "
+                f"ptb/ptb.train.txt[.gz|.xz]: {tried}, and {cache}/data/ptb/1.0.0 does not exist; "
                 "run: python launch.py data prepare ptb"
             )
 

@@ -127,12 +127,12 @@ def test_one_flipped_bit_in_any_file_is_found(folder):
 
 def cut_gzip(path: Path) -> str:
     path.write_bytes(path.read_bytes()[:-100])
-    return "found a damaged gzip file"
+    return "found a damaged .gz file"
 
 
 def not_gzip(path: Path) -> str:
     path.write_bytes(b"<html>404</html>")
-    return "found a damaged gzip file"
+    return "found a damaged .gz file"
 
 
 def shorter(path: Path) -> str:
@@ -169,5 +169,5 @@ def test_damaged_original_file_is_refused(fault, cache, original):
 
 def test_one_missing_original_file_is_the_one_named(cache, original):
     (original / "ptb" / "ptb.test.txt.gz").unlink()
-    with pytest.raises(InputError, match=r"^ptb/ptb\.test\.txt\[\.gz\]: not found in "):
+    with pytest.raises(InputError, match=r"^ptb/ptb\.test\.txt\[\.gz\|\.xz\]: not found in "):
         prepared.check(small_source())
