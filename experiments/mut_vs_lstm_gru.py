@@ -18,7 +18,6 @@ Architectures, ICML 2015.
 """
 
 import functools
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqlab import comparison, data, grid, packs, train
 from seqlab.cells import CELLS
@@ -43,6 +43,7 @@ from seqlab.models.rnn import stack
 from seqlab.models.sequence import FramePredictor, LanguageModel
 from seqlab.optim import OPTIMIZERS, Schedule, Settings
 from seqlab.pack_log import News
+from seqlab.rows import Rows
 from seqlab.tables import Column, Table
 from seqlab.train import TrainConfig
 from seqlab.trial import BUDGETS, as_dict, flatten, get, replace
@@ -211,13 +212,17 @@ def recipes(budget: str) -> dict[str, Recipe]:
 def trials(budget: str) -> list[Trial]:
     """The search: every task × cell × setting. The same settings for every cell."""
     return [
-        replace(trial, {"setting": number, **setting})
+        replace(trial, setting)
         for recipe in recipes(budget).values()
         for trial in grid.product(recipe.base, {"model.cell": tuple(ARCHITECTURES)})
-        for number, setting in enumerate(
-            grid.random_search(recipe.space, recipe.num_settings, seed=2015)
-        )
+        for setting in searched(recipe)
     ]
+
+
+def searched(recipe: Recipe) -> list[dict[str, Any]]:
+    """The search of one cell: what each trial changes of the base."""
+    drawn = grid.random_search(recipe.space, recipe.num_settings, seed=2015)
+    return [{"setting": number, **setting} for number, setting in enumerate(drawn)]
 
 
 def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
@@ -420,61 +425,77 @@ COLUMNS = (
 )
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
+# What the trials of one section may differ in, cells and sizes apart.
+SEARCHED = (*PROTOCOL, "optim.dropout_rate", "setting", "stage", "seed")
+
+Group = tuple[str, str, str]  # budget, task, how it differs from the recipe
+
+
+def table(rows: Sequence[dict[str, Any]]) -> Table:
     """Paper | ours, one section a task and measure."""
-    groups = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        config = row["config"]
-        in_recipe = _search_of(config, "rnn") in _recipe_searches(config["budget"])
-        group = config["budget"], config["task"], "" if in_recipe else _changes(config)
-        groups[group][config["model"]["cell"]].append(row)
+    found = Rows.of(rows)
+    configs, numbers = _grouped(found)
+    outcomes = comparison.outcomes(found, numbers)
     lines = []
-    for budget, task, changes in sorted(groups, key=_order):
-        cells = groups[budget, task, changes]
+    for group in sorted(configs, key=_order):
+        budget, task, changes = group
+        cells = {config["model"]["cell"] for config in configs[group]}
         for key, title in MEASURES.get(task, {"test_nll": "nats"}).items():
             section = {"task": task, "budget": budget, "measure": key}
-            section["section"] = _heading(budget, task, title, cells) + changes
+            section["section"] = _heading(budget, task, title, configs[group]) + changes
             for cell in sorted(cells, key=[*ARCHITECTURES, *CELLS, *sorted(cells)].index):
                 name = {"architecture": ARCHITECTURES.get(cell, cell), "cell": cell}
                 paper = PUBLISHED.get((task, key, cell))
-                values = comparison.line(cells[cell], lambda r, k=key: _value(r, k), paper)
+                outcome = outcomes[group, cell]
+                values = comparison.line(outcome, lambda r, k=key: _value(r, k), paper)
                 lines.append(section | name | values)
             for name, value in {} if "data.max_" in changes else EXACT.get((task, key), {}).items():
                 mark = "exact" if task == "xml" else "simulated"
                 lines.append(section | {"architecture": name, "best": value, "mark": mark})
     notes = [*comparison.NOTES]
-    if any(task == "ptb" for _, task, _ in groups):
+    if any(task == "ptb" for _, task, _ in configs):
         notes.append(PTB_NOTE)
-    if any(task == "ptb_20m" for _, task, _ in groups):
+    if any(task == "ptb_20m" for _, task, _ in configs):
         notes.append(PTB_20M_NOTE)
-    if any(row["config"]["optim"]["optimizer"] == "adam" for row in rows):
+    if any(c["optim"]["optimizer"] == "adam" for some in configs.values() for c in some):
         notes.append(ADAM_NOTE)
-    if any(budget == "smoke" for budget, _, _ in groups):
+    if any(budget == "smoke" for budget, _, _ in configs):
         notes.append(SMOKE_NOTE)
     title = "MUT1-3 against LSTM and GRU (Jozefowicz et al. 2015)"
     return Table(title, COLUMNS, tuple(lines), "section", tuple(notes))
 
 
-def _order(group: tuple[str, str, str]) -> tuple[int, int, str]:
+def _grouped(rows: Rows) -> tuple[dict[Group, list[dict[str, Any]]], dict[Any, np.ndarray]]:
+    """What is in each section: the configurations, settings of the search apart; trials by cell."""
+    budgets = dict.fromkeys(rows.columns(["config.budget"])["config.budget"])
+    searches = [
+        as_dict(replace(recipe.base, setting))
+        for budget in budgets
+        for recipe in _recipes(budget).values()
+        for setting in searched(recipe)
+    ]
+    in_recipe = rows.among(searches, apart=("model.cell", "stage", "seed"))
+    configs, numbers = defaultdict(list), defaultdict(list)
+    for config, alike in rows.alike(SEARCHED, in_recipe):
+        changes = "" if in_recipe[alike[0]] else _changes(config)
+        group = config["budget"], config["task"], changes
+        configs[group].append(config)
+        numbers[group, config["model"]["cell"]].append(alike)
+    return configs, {key: np.sort(np.concatenate(some)) for key, some in numbers.items()}
+
+
+def _order(group: Group) -> tuple[int, int, str]:
     budget, task, changes = group
     tasks = [*MEASURES, task]
     return BUDGETS.index(budget), tasks.index(task), changes
 
 
-def _search_of(config: dict[str, Any], cell: str) -> str:
-    """The configuration as that of a search trial of another cell."""
-    search = config | {"model": config["model"] | {"cell": cell}, "stage": "search", "seed": 0}
-    return json.dumps(search, sort_keys=True)
-
-
-@functools.cache
-def _recipe_searches(budget: str) -> set[str]:
-    return {_search_of(as_dict(trial), "rnn") for trial in trials(budget)}
+_recipes = functools.cache(recipes)
 
 
 def _changes(config: dict[str, Any]) -> str:
     """How a result that `--set` has made differs, settings of the optimiser and labels apart."""
-    recipe = recipes(config["budget"]).get(config["task"])
+    recipe = _recipes(config["budget"]).get(config["task"])
     if recipe is None:
         return " · not in the recipe"
     base = flatten(as_dict(recipe.base))
@@ -487,8 +508,7 @@ def _changes(config: dict[str, Any]) -> str:
     return " · ".join(["", "not in the recipe", *changed])
 
 
-def _heading(budget: str, task: str, title: str, cells: dict[str, list]) -> str:
-    configs = [row["config"] for rows in cells.values() for row in rows]
+def _heading(budget: str, task: str, title: str, configs: list[dict[str, Any]]) -> str:
     sizes = sorted({config["model"]["parameter_budget"] for config in configs})
     optimizers = sorted({config["optim"]["optimizer"] for config in configs})
     size = " or ".join(f"{size:,}" for size in sizes)

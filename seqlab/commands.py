@@ -4,6 +4,7 @@ import argparse
 import ast
 import contextlib
 import dataclasses
+import gc
 import importlib
 import os
 import sys
@@ -16,6 +17,8 @@ from seqlab.errors import InputError, nearest
 from seqlab.trial import BUDGETS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.figure import Figure
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
@@ -178,16 +181,22 @@ def _forecast(plan: Any, options: argparse.Namespace, num_workers: int) -> Any:
 
 
 def _rows(options: argparse.Namespace) -> tuple[Any, list[dict[str, Any]]]:
+    experiment, rows = _indexed(options)
+    return experiment, list(rows)
+
+
+def _indexed(options: argparse.Namespace) -> tuple[Any, Any]:
     from seqlab import index, results
 
     experiment: Any = importlib.import_module(f"experiments.{options.experiment}")
+    gc.freeze()  # what was imported stays to the end: nothing of it is to be collected
     rows = index.rows(results.named_root(options.results_dir) / options.experiment)
     conditions = list(options.only)
-    if options.budget and any("budget" in row["config"] for row in rows):  # else all are the same
+    if options.budget and "config.budget" in rows.names:  # else all are the same
         conditions.append(f"budget={options.budget}")
     if not rows:
         raise InputError(_none_yet(options))
-    return experiment, results.select(rows, conditions)
+    return experiment, rows.select(conditions)
 
 
 def _none_yet(options: argparse.Namespace) -> str:
@@ -220,7 +229,7 @@ def table(options: argparse.Namespace) -> int:
     if options.by:
         table = _grouped(options)
     else:
-        experiment, rows = _rows(options)
+        experiment, rows = _indexed(options)
         table = _with_origin(experiment.table(rows), rows)
     if options.columns:
         table = tables.select(table, options.columns.split(","))
@@ -315,7 +324,7 @@ def status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _with_origin(table: Any, rows: list[dict[str, Any]]) -> Any:
+def _with_origin(table: Any, rows: "Sequence[dict[str, Any]]") -> Any:
     from seqlab.launch.provenance import summary
 
     return dataclasses.replace(table, notes=(*table.notes, summary(rows)))

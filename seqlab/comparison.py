@@ -11,8 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+import polars as pl
+
 from seqlab import results
 from seqlab.intervals import mean_ci
+from seqlab.rows import Rows
 from seqlab.tables import Column
 from seqlab.trial import replace, trial_id
 
@@ -90,27 +94,69 @@ NOTES = (
 )
 
 
+class Outcome(NamedTuple):
+    """What has come of the trials of one cell on one task.
+
+    Attributes:
+        best: the searched one with the best validation loss, if any is done.
+        seeds: the same with fresh seeds; all there are while nothing searched is done.
+        settings: how many searched ones are done.
+        others: those that are not done, by status.
+    """
+
+    best: dict[str, Any] | None
+    seeds: list[dict[str, Any]]
+    settings: int
+    others: Counter[str]
+
+
+def outcomes(rows: Rows, groups: dict[T, np.ndarray]) -> dict[T, Outcome]:
+    """The outcome of each group of results, of which only the best and the seeds become dicts.
+
+    Args:
+        rows: results.
+        groups: the numbers of those of a cell on a task, ascending.
+    """
+    seen = rows.columns(("status", "config.stage", "metrics.valid_nll"))
+    status, stage = seen["status"], seen["config.stage"]
+    done = (status == results.DONE).to_numpy()
+    searched = done & stage.eq_missing("search").to_numpy()
+    confirming = done & stage.eq_missing("seeds").to_numpy()
+    losses = seen["metrics.valid_nll"].cast(pl.Float64).to_numpy()
+
+    search = {key: numbers[searched[numbers]] for key, numbers in groups.items()}
+    best = {key: n[np.argmin(losses[n])] for key, n in search.items() if len(n)}
+    seeds = {key: numbers[confirming[numbers]] for key, numbers in groups.items()}
+    shown = np.unique(np.concatenate([[*best.values()], *seeds.values()]))
+    whole = dict(zip(shown, rows.take(shown, "config", "metrics"), strict=True))
+    return {
+        key: Outcome(
+            best=(chosen := whole.get(best.get(key))),
+            seeds=[whole[n] for n in seeds[key] if _confirms(whole[n], chosen)],
+            settings=len(search[key]),
+            others=Counter(status[numbers[~done[numbers]]]),
+        )
+        for key, numbers in groups.items()
+    }
+
+
 def line(
-    rows: list[dict[str, Any]],
+    outcome: Outcome,
     value: Callable[[dict[str, Any]], float],
     paper: Published | None,
 ) -> dict[str, Any]:
     """The values under COLUMNS for one cell on one task.
 
     Args:
-        rows: all its results there, searched and confirming.
+        outcome: of its trials.
         value: the metric that is shown, of a result.
         paper: None where nothing is published.
     """
-    done = [row for row in rows if row["status"] == results.DONE]
-    search = [row for row in done if row["config"]["stage"] == "search"]
-    best = min(search, key=lambda row: row["metrics"]["valid_nll"], default=None)
-    seeds = [row for row in done if row["config"]["stage"] == "seeds" and _confirms(row, best)]
-    others = Counter(row["status"] for row in rows if row["status"] != results.DONE)
+    best, seeds = outcome.best, outcome.seeds
     cells: dict[str, Any] = {
-        "settings": len(search),
+        "settings": outcome.settings,
         "n": len(seeds),
-        "not_done": ", ".join(f"{count} {status}" for status, count in sorted(others.items())),
+        "not_done": ", ".join(f"{n} {status}" for status, n in sorted(outcome.others.items())),
     }
     if paper is not None:
         cells |= {"paper": paper.value, "mark": paper.mark}

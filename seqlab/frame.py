@@ -53,7 +53,7 @@ def joined(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
         for name, dtype in frame.schema.items():
             types[name] = _above(types.get(name, pl.Null()), dtype)
     alike = [
-        pl.DataFrame([_as(frame, name, types[name]) for name in sorted(types, key=_order)])
+        pl.DataFrame([_as(frame, name, types[name]) for name in sorted(types, key=order)])
         for frame in frames
     ]
     return pl.concat(alike)
@@ -73,7 +73,7 @@ def _part(row: dict[str, Any], name: str) -> dict[str, Any]:
     return part if isinstance(part, dict) else {}  # another program's may be anything
 
 
-def _order(name: str) -> tuple[int, int, str]:
+def order(name: str) -> tuple[int, int, str]:
     fields = list(FIELDS)
     if name in fields:
         return 0, fields.index(name), name
@@ -104,7 +104,7 @@ def _above(one: pl.DataType, other: pl.DataType) -> pl.DataType:
 
 def _as(frame: pl.DataFrame, name: str, dtype: pl.DataType) -> pl.Series:
     if name not in frame.columns:
-        return pl.Series(name, [None] * frame.height, dtype)
+        return pl.Series(name, [None], dtype).new_from_index(0, frame.height)
     column = frame[name]
     if column.dtype == dtype:
         return column

@@ -15,31 +15,27 @@ away the result alone says so (`leave`). Nothing is lost when `.index` is delete
 import contextlib
 import errno
 import hashlib
-import json
 import logging
 import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seqlab import frame, results
+from seqlab import forms, frame, results
 from seqlab.errors import InputError
+from seqlab.forms import HIDDEN, ID
+from seqlab.rows import Rows
 
-ID = "trial_id"
-JSON = "json"  # the column that holds a result as it is
 SEGMENT_ROWS = 16_384  # so many results are in memory at once
 LARGE = SEGMENT_ROWS // 2  # a segment of so many is not merged
 MOST_SMALL = 32
 REPLACED = (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY)  # another process was first
-
-Wanted = Callable[[str], bool]  # which columns, by their names
 
 log = logging.getLogger(__name__)
 
@@ -51,19 +47,21 @@ def table(experiment: Path, columns: Collection[str] | None = None) -> pl.DataFr
         experiment: its folder, which may be read-only: then the index is not written.
         columns: those that are read, trial_id among them. Default: all.
     """
-    wanted = columns.__contains__ if columns else JSON.__ne__
-    parts = _updated(experiment, wanted)
-    return frame.joined(parts).unique(ID).sort(ID)
+    found = rows(experiment)
+    all_of_them = {*frame.FIELDS, *found.names} - set(HIDDEN)
+    return found.columns(columns or sorted(all_of_them, key=frame.order))
 
 
-def rows(experiment: Path) -> list[dict[str, Any]]:
+def rows(experiment: Path) -> Rows:
     """The same as `seqlab.results.rows`, and only what is new is read from its files."""
-    found = {}
-    for part in _updated(experiment, (ID, JSON).__contains__):
-        # of many at once: they share the names of their fields in memory
-        decoded = json.loads(f"[{','.join(part[JSON])}]")
-        found |= zip(part[ID], decoded, strict=True)
-    return [found[identity] for identity in sorted(found)]
+    parts, gone = _updated(experiment)
+    parts.sort(key=lambda part: part.identities.min() or "")  # then they often are in order
+    identities = pl.concat([pl.Series(ID, [], pl.String), *(part.identities for part in parts)])
+    if identities.is_sorted() and identities.n_unique() == len(identities) and not gone:
+        return Rows(parts)
+    numbered = identities.to_frame().with_row_index("at").unique(ID)  # two may have added it
+    there = numbered.filter(~pl.col(ID).is_in(sorted(gone))).sort(ID)
+    return Rows(parts, there["at"].to_numpy())
 
 
 def leave(experiment: Path, identities: Iterable[str]) -> None:
@@ -79,8 +77,8 @@ def leave(experiment: Path, identities: Iterable[str]) -> None:
     before = newest = _newest(experiment)
     while gone:
         try:
-            held = [_read(path, ID.__eq__) for path in _segments(newest)]
-            still = any(gone.intersection(part[ID]) for part in held if part is not None)
+            held = [_read(path) for path in _segments(newest)]
+            still = any(gone.intersection(part.identities) for part in held if part is not None)
             if newest != before and not still:
                 return
             _renew(newest, gone)
@@ -105,40 +103,39 @@ def _newest(experiment: Path) -> Path:
     return experiment / results.INDEX / str(max(numbers, default=1))
 
 
-def _updated(experiment: Path, wanted: Wanted) -> list[pl.DataFrame]:
-    """The wanted columns of all segments, and of what was not in them yet."""
+def _updated(experiment: Path) -> tuple[list["Segment"], set[str]]:
+    """All segments and what was not in them yet, and which of their trials are gone."""
     while True:
         newest = _newest(experiment)
         try:
-            return _update(experiment, newest, wanted)
+            return _update(experiment, newest)
         except FileNotFoundError:
             if newest == _newest(experiment):
                 raise
 
 
-def _update(experiment: Path, newest: Path, wanted: Wanted) -> list[pl.DataFrame]:
-    paths = _segments(newest)
-    read = {path: _read(path, wanted) for path in paths}
+def _update(experiment: Path, newest: Path) -> tuple[list["Segment"], set[str]]:
+    read = {path: _read(path) for path in _segments(newest)}
     parts = [part for part in read.values() if part is not None]
     damaged = [path for path, part in read.items() if part is None]
     for path in damaged:
         log.warning("%s is damaged: its results are read again", path)
-    known = {identity for part in parts for identity in part[ID]}
+    known = set().union(*(part.identities.to_list() for part in parts))
     # Listed after the segments were read: what is in them and not here is gone.
-    there = _trials(experiment)
-    fresh = sorted(there - known)
+    there = _listed(experiment)
+    fresh = sorted(name for name in there - known if not name.startswith("."))
     for start in range(0, len(fresh), SEGMENT_ROWS):
-        part = _collect(experiment, fresh[start : start + SEGMENT_ROWS])
-        if part.height:
+        found = _collect(experiment, fresh[start : start + SEGMENT_ROWS])
+        if found.height:
+            parts.append(Segment(_encoded(found)))
             # Where that is refused, by a read-only or a full disk, it is read again next time.
             with contextlib.suppress(OSError):
-                _write(newest, part)
-            parts.append(part.select(filter(wanted, part.columns)))
+                _write(newest, parts[-1].content)
     gone = known - there
     if gone or damaged or sum(part.height < LARGE for part in parts) > MOST_SMALL:
         with contextlib.suppress(OSError):
             _renew(newest, gone)
-    return [_without(part, gone) for part in parts]
+    return parts, gone
 
 
 def _renew(newest: Path, gone: set[str]) -> None:
@@ -154,19 +151,18 @@ def _renew(newest: Path, gone: set[str]) -> None:
     try:
         held: list[pl.DataFrame] = []
         for path in _segments(newest):
-            identities = _read(path, ID.__eq__)
-            if identities is None:
+            part = _read(path)
+            if part is None:
                 continue
-            if identities.height >= LARGE and gone.isdisjoint(identities[ID]):
+            if part.height >= LARGE and gone.isdisjoint(part.identities):
                 os.link(path, made / path.name)
                 continue
-            part = _read(path)
-            held += [] if part is None else [_without(part, gone)]
+            held.append(part.read(part.names).filter(~pl.col(ID).is_in(sorted(gone))))
             if sum(each.height for each in held) >= SEGMENT_ROWS:
-                _write(made, frame.joined(held).unique(ID))
+                _write(made, _encoded(frame.joined(held).unique(ID)))
                 held = []
         # Even if it has no rows: a folder that is not empty is replaced by no other.
-        _write(made, frame.joined([_collect(newest, []), *held]).unique(ID))
+        _write(made, _encoded(frame.joined([_collect(newest, []), *held]).unique(ID)))
         made.rename(renewed)
         results.flush(newest.parent)
         if _newest(newest.parent.parent) != renewed:
@@ -186,8 +182,23 @@ def _segments(generation: Path) -> list[Path]:
     return sorted(generation.glob("*.parquet"))
 
 
-def _read(path: Path, wanted: Wanted = bool) -> pl.DataFrame | None:
-    """The wanted columns of a segment; None where a byte is not as it was written."""
+class Segment:
+    """Some results in columns, in memory as they are in the file."""
+
+    def __init__(self, content: bytes):
+        self.content = content
+        self.names = list(pl.read_parquet_schema(content))
+        self.identities = self.read([])[ID]
+        self.height = len(self.identities)
+
+    def read(self, names: Sequence[str]) -> pl.DataFrame:
+        """The identities and these columns."""
+        wanted = list(dict.fromkeys([ID, *names]))
+        return pl.read_parquet(self.content, columns=wanted, use_statistics=False)
+
+
+def _read(path: Path) -> Segment | None:
+    """A segment; None where a byte is not as it was written, or columns are missing."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:  # there is a newer generation
@@ -196,22 +207,23 @@ def _read(path: Path, wanted: Wanted = bool) -> pl.DataFrame | None:
         content = b""
     if hashlib.sha256(content).hexdigest() != path.stem:
         return None
-    file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-    found = pl.from_arrow(file.read(list(filter(wanted, file.schema_arrow.names))))
-    assert isinstance(found, pl.DataFrame)
-    return found
+    segment = Segment(content)
+    return segment if set(HIDDEN) <= set(segment.names) else None
 
 
-def _write(generation: Path, part: pl.DataFrame) -> None:
-    """Add a segment, which is there whole or not at all."""
+def _encoded(part: pl.DataFrame) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(
         part.to_arrow(compat_level=pl.CompatLevel.oldest()),
         sink,
         compression="zstd",
-        write_page_checksum=True,  # for other readers; ours compares every byte with the name
+        write_page_checksum=True,  # for other readers
     )
-    content = sink.getvalue()
+    return sink.getvalue().to_pybytes()
+
+
+def _write(generation: Path, content: bytes) -> None:
+    """Add a segment, which is there whole or not at all."""
     name = hashlib.sha256(content).hexdigest()
     generation.mkdir(parents=True, exist_ok=True)
     temporary = generation / f".{name}-{socket.gethostname()}-{os.getpid()}.tmp"
@@ -226,17 +238,13 @@ def _write(generation: Path, part: pl.DataFrame) -> None:
     results.flush(generation)
 
 
-def _without(part: pl.DataFrame, gone: set[str]) -> pl.DataFrame:
-    return part.filter(~pl.col(ID).is_in(sorted(gone))) if gone else part
-
-
 # Results
 
 
-def _trials(experiment: Path) -> set[str]:
-    """The names of what may be the folders of trials."""
+def _listed(experiment: Path) -> set[str]:
+    """The names of what may be the folders of trials, and of more."""
     try:
-        return {name for name in os.listdir(experiment) if not name.startswith(".")}
+        return set(os.listdir(experiment))
     except FileNotFoundError:
         return set()
 
@@ -252,5 +260,4 @@ def _collect(experiment: Path, identities: Sequence[str]) -> pl.DataFrame:
                 log.warning("%s is not a whole result, skipped", path)
         if result is not None:
             found.append(result)
-    texts = pl.Series(JSON, [json.dumps(row) for row in found], pl.String)
-    return frame.of(found).with_columns(texts)
+    return forms.of(found)

@@ -212,13 +212,16 @@ def digest(rows: Iterable[dict[str, Any]]) -> str:
     Equal for the same trials on the same kind of CPU, whoever has run them and however often they
     were interrupted. A time is a metric with `seconds` in its name.
     """
-    found = hashlib.sha256()
+    whole = hashlib.sha256()
     for row in sorted(rows, key=lambda row: row["trial_id"]):
-        metrics = {k: v for k, v in row["metrics"].items() if "seconds" not in k}
-        found.update(
-            _text({"metrics": metrics} | {k: row[k] for k in ("trial_id", "status")}).encode()
-        )
-    return found.hexdigest()
+        whole.update(found(row).encode())
+    return whole.hexdigest()
+
+
+def found(row: dict[str, Any]) -> str:
+    """What of a result the digest takes."""
+    metrics = {k: v for k, v in row["metrics"].items() if "seconds" not in k}
+    return _text({"metrics": metrics} | {k: row[k] for k in ("trial_id", "status")})
 
 
 def select(rows: list[dict[str, Any]], conditions: list[str]) -> list[dict[str, Any]]:
@@ -229,13 +232,23 @@ def select(rows: list[dict[str, Any]], conditions: list[str]) -> list[dict[str, 
     """
     for condition in conditions:
         path, values = split_assignment(condition)
-        found = [(_text_at(row["config"], path), row) for row in rows]
-        present = {text for text, _ in found if text is not None}
-        for value in values:
-            if value not in present:
-                raise InputError(f"no result has {path}={value}.{nearest(value, present)}")
-        rows = [row for text, row in found if text in values]
+        has = having([row["config"] for row in rows], path, values)
+        rows = [row for row, wanted in zip(rows, has, strict=True) if wanted]
     return rows
+
+
+def having(configs: list[dict[str, Any]], path: str, values: list[str]) -> list[bool]:
+    """Whether the value at a path of each configuration is one of these, as text.
+
+    Raises:
+        InputError: a value occurs in none.
+    """
+    texts = [_text_at(config, path) for config in configs]
+    present = {text for text in texts if text is not None}
+    for value in values:
+        if value not in present:
+            raise InputError(f"no result has {path}={value}.{nearest(value, present)}")
+    return [text in values for text in texts]
 
 
 def _text_at(config: Any, path: str) -> str | None:

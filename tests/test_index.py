@@ -93,7 +93,15 @@ def check(folder: Path) -> None:
         values = truth[row["trial_id"]]
         for name, shown in row.items():
             assert same(shown, values.get(name)), (name, shown, values.get(name))
-    assert index.rows(folder) == results.rows(folder.parent, folder.name)
+    found, wanted = index.rows(folder), results.rows(folder.parent, folder.name)
+    for numbers in (range(0, len(wanted), 2), range(len(wanted))):
+        assert as_written(found.take(numbers)) == as_written(wanted[n] for n in numbers)
+    assert as_written(found) == as_written(wanted)
+
+
+def as_written(rows) -> list[str]:
+    """1 is not 1.0, nor True."""
+    return [json.dumps(row) for row in rows]
 
 
 def files(folder: Path) -> list[Path]:
@@ -169,7 +177,7 @@ def test_what_comes_first_and_what_is_no_single_value(folder):
 
 def test_text_that_is_none_comes_through(folder):
     put(folder, "a", error="no file b\udcff")
-    assert index.rows(folder) == results.rows(folder.parent, folder.name)
+    assert list(index.rows(folder)) == results.rows(folder.parent, folder.name)
     assert index.table(folder)["error"].to_list() == ["no file b\\udcff"]
 
 
@@ -177,7 +185,7 @@ def test_results_of_another_program_come_through(folder):
     (folder / "a").mkdir(parents=True)
     row = {"trial_id": "a", "config": [1], "status": "DONE", "metrics": None}
     (folder / "a" / "result.json").write_text(json.dumps(row))
-    assert index.rows(folder) == [row]
+    assert list(index.rows(folder)) == [row]
     assert index.table(folder).to_dicts() == [
         {"trial_id": "a", "status": "DONE", "error": None, "wall_seconds": None, "attempts": None}
     ]
@@ -186,7 +194,7 @@ def test_results_of_another_program_come_through(folder):
 def test_nothing_is_there_yet(folder):
     for _ in range(2):
         assert index.table(folder).is_empty()
-        assert index.rows(folder) == []
+        assert list(index.rows(folder)) == []
         index.leave(folder, ["a"])
         folder.mkdir(exist_ok=True)
 

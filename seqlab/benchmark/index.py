@@ -3,11 +3,14 @@
     python -m seqlab.benchmark.index            as many files, 1.2 GiB, in a temporary folder
     python -m seqlab.benchmark.index 10000
 
-The files are as a worker writes them. Each line is a process of its own, its seconds without the
-time to import; memory is the most that it held, and what it held when everything was imported.
+They are what `--budget paper` of the flagship and `--set` make, and the files as a worker writes
+them. Each line is a process of its own. Of a command it is all that it takes, of a function the
+seconds without the time to import. Memory is the most that the process held.
 """
 
+import argparse
 import hashlib
+import itertools
 import json
 import random
 import resource
@@ -16,24 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-EXPERIMENT = "search"
+EXPERIMENT = "mut_vs_lstm_gru"
 NUMBER = 230_000
-PLANNED = 1_000
-CELLS = ("rnn", "lstm", "gru", "mut1", "mut2", "mut3")
-TASKS = ("arithmetic", "xml", "ptb", "music", "memorisation")
-SETTINGS = 1_000
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Its identity is that of a result; the configuration in the result is a longer one."""
-
-    number: int
+LAUNCH = Path(__file__).parent.parent.parent / "launch.py"
 
 
 def main(arguments: list[str]) -> None:
@@ -44,7 +36,7 @@ def main(arguments: list[str]) -> None:
     root = tempfile.mkdtemp(prefix="seqlab-index-")
     try:
         began = time.perf_counter()
-        generate(Path(root) / EXPERIMENT, number)
+        generate(Path(root), number)
         print(f"{number:,} files written in {time.perf_counter() - began:.1f} s", flush=True)
         for name in STEPS:
             subprocess.run([sys.executable, "-m", "seqlab.benchmark.index", name, root], check=True)
@@ -54,15 +46,12 @@ def main(arguments: list[str]) -> None:
 
 def _measure(name: str, root: str) -> None:
     step = STEPS[name]()
-    before = _mebibytes()
     began = time.perf_counter()
     step(Path(root))
     seconds = time.perf_counter() - began
-    print(f"{name:36}{seconds:8.2f} s{_mebibytes():8,.0f} MiB, {before:,.0f} before", flush=True)
-
-
-def _mebibytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    command = name.startswith("launch.py")
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN if command else resource.RUSAGE_SELF)
+    print(f"{name:44}{seconds:8.2f} s{usage.ru_maxrss / 1024:8,.0f} MiB", flush=True)
 
 
 # What is measured: a function that imports what it needs and returns what is timed
@@ -80,7 +69,7 @@ def _by(*names: str) -> Callable[[], Callable[[Path], Any]]:
 
         def table(root: Path) -> str:
             frame = index.table(root / EXPERIMENT)
-            grouped = aggregate.table(frame, "benchmark", names, "test_accuracy", best=True)
+            grouped = aggregate.table(frame, "benchmark", names, "test_nll", best=True)
             return tables.render(aggregate.ordered(grouped, "-mean"), "json")
 
         return table
@@ -88,31 +77,28 @@ def _by(*names: str) -> Callable[[], Callable[[Path], Any]]:
     return imported
 
 
-def _status() -> Callable[[Path], Any]:
-    from types import SimpleNamespace
-
-    from seqlab.launch import status
-    from seqlab.launch.plan import Plan
-
-    def table(root: Path) -> Any:
-        experiment: Any = SimpleNamespace(follow_up=lambda trials, finished: [])
-        plan = Plan(EXPERIMENT, experiment, [Trial(n) for n in range(PLANNED)], root)
-        return status.table({"default": plan}, everything=True)
-
-    return table
-
-
 def _rows() -> Callable[[Path], Any]:
     from seqlab import index
 
-    return lambda root: index.rows(root / EXPERIMENT)
+    return lambda root: list(index.rows(root / EXPERIMENT))
 
 
 def _leave() -> Callable[[Path], Any]:
     from seqlab import index
-    from seqlab.trial import trial_id
 
-    return lambda root: index.leave(root / EXPERIMENT, [trial_id(Trial(0))])
+    def leave(root: Path) -> None:
+        first = min(path.name for path in (root / EXPERIMENT).glob("[0-9a-f]*"))
+        index.leave(root / EXPERIMENT, [first])
+
+    return leave
+
+
+def _command(name: str) -> Callable[[], Callable[[Path], Any]]:
+    def run(root: Path) -> None:
+        command = [sys.executable, str(LAUNCH), name, EXPERIMENT, "--results-dir", str(root)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    return lambda: run
 
 
 STEPS = {
@@ -120,8 +106,9 @@ STEPS = {
     "load": _load,
     "table --by model.cell,task --best": _by("model.cell", "task"),
     "table --by setting --best": _by("setting"),
-    f"status, {PLANNED:,} of them in a plan": _status,
-    "rows of an experiment's own table": _rows,
+    "all rows, as dicts": _rows,
+    f"launch.py table {EXPERIMENT}": _command("table"),
+    f"launch.py status {EXPERIMENT}": _command("status"),
     "a trial leaves": _leave,
 }
 
@@ -129,65 +116,59 @@ STEPS = {
 # Results
 
 
-def generate(folder: Path, number: int) -> None:
-    """Write results that differ in 12 values, most of them DONE."""
-    from seqlab.trial import trial_id
+def generate(root: Path, number: int) -> None:
+    """Write results of trials of the flagship, most of them DONE."""
+    from seqlab import results
+    from seqlab.trial import as_dict, trial_id
 
     draw = random.Random(0)
-    template = json.dumps(_result(), indent=1, sort_keys=True) + "\n"
-    for index in range(number):
-        identity = trial_id(Trial(index))
-        status = "DONE" if draw.random() < 0.97 else draw.choice(("FAILED", "DIVERGED", "OOM"))
-        values = {
-            "@trial": json.dumps(identity),
-            "@status": json.dumps(status),
-            "@cell": json.dumps(draw.choice(CELLS)),
-            "@task": json.dumps(draw.choice(TASKS)),
-            "@rate": json.dumps(round(10 ** draw.uniform(-4, -1), 6)),
-            "@setting": str(index % SETTINGS),
-            "@digest": json.dumps(hashlib.sha256(identity.encode()).hexdigest()),
-            "@error": "null" if status == "DONE" else json.dumps("Traceback …\nValueError: no"),
-            **{f"@metric{i}": json.dumps(draw.random()) for i in range(8)},
-        }
-        text = template
-        for marker, value in values.items():
-            text = text.replace(f'"{marker}"', value)
+    for trial in itertools.islice(_trials(root), number):
+        identity = trial_id(trial)
+        status = "DONE" if draw.random() < 0.97 else draw.choice(results.STATUSES[1:])
+        folder = results.trial_folder(root, EXPERIMENT, identity)
+        folder.mkdir(parents=True)
+        result = _result(draw, status) | {"trial_id": identity, "config": as_dict(trial)}
+        text = json.dumps(result, indent=1, sort_keys=True) + "\n"
         digest = hashlib.sha256(text.encode()).hexdigest()
         text = text.replace('\n "status"', f'\n "sha256": "{digest}",\n "status"')
-        (folder / identity).mkdir(parents=True)
-        (folder / identity / "result.json").write_text(text)
+        (folder / results.RESULT).write_text(text)  # as `results.commit`, which waits for the disk
 
 
-def _result() -> dict[str, Any]:
-    names = ("valid_nll", "valid_accuracy", "test_nll", "test_accuracy", "seconds_per_step")
-    names += ("device_seconds", "valid_probability", "test_probability")
-    optim = {"kind": "Optim", "optimizer": "adam", "learning_rate": "@rate", "clip_norm": 1.0}
-    schedule = {"kind": "Schedule", "max_epochs": 10, "patience": 3, "halvings": 4}
-    train = {"kind": "TrainConfig", "batch_size": 20, "unroll": 35, "schedule": schedule}
+def _trials(root: Path) -> Iterator[Any]:
+    """The search of the flagship's paper budget, and what `--set` makes of it, again and again."""
+    from seqlab import commands
+    from seqlab.trial import replace
+
+    options = argparse.Namespace(experiment=EXPERIMENT, only=[], set=[])
+    search = commands.plan_of(options, "paper", root).first
+    yield from search
+    for seed in range(1, 6):
+        yield from (replace(t, {"stage": "seeds", "seed": seed}) for t in search if t.setting == 0)
+    for unroll in (20, 70):
+        yield from (replace(trial, {"train.unroll": unroll}) for trial in search)
+    for number in itertools.count():
+        rate = {"optim.learning_rate": number / 1000 + 0.0005}
+        yield from (replace(trial, rate) for trial in search)
+
+
+def _result(draw: random.Random, status: str) -> dict[str, Any]:
+    names = ("valid_nll", "valid_accuracy", "valid_probability", "test_nll", "test_accuracy")
+    names += ("test_probability", "seconds_per_step", "device_seconds")
+    metrics: dict[str, Any] = {name: draw.random() for name in names}
+    metrics |= {"best_epoch": draw.randrange(10), "epochs": 10, "steps": 2400}
+    metrics |= {"params": draw.randrange(240_000, 250_000), "units": draw.randrange(100, 200)}
+    metrics |= {"params_sha256": f"{draw.getrandbits(256):064x}", "dataset_sha256": "88c2e9da" * 8}
+    failed = {"DONE": metrics, "DIVERGED": {"diverged_at_step": draw.randrange(2400)}}
     packages = ("seqlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
-        "trial_id": "@trial",
         "experiment": EXPERIMENT,
-        "config": {
-            "kind": "Trial",
-            "budget": "paper",
-            "task": "@task",
-            "data": {"kind": "Xml", "seed": 0, "train_size": 1_680_000, "test_size": 70_000},
-            "model": {"kind": "Model", "cell": "@cell", "num_layers": 1, "parameter_budget": 10**6},
-            "optim": optim | {"init_scale": 1.0, "dropout_rate": None},
-            "train": train | {"steps_per_epoch": 240},
-            "setting": "@setting",
-            "stage": "search",
-            "seed": 0,
-        },
-        "status": "@status",
-        "metrics": {name: f"@metric{i}" for i, name in enumerate(names)}
-        | {"params": 249_774, "units": 199, "epochs": 10, "params_sha256": "@digest"},
-        "error": "@error",
-        "wall_seconds": 104.94,
+        "status": status,
+        "metrics": failed.get(status, {}),
+        "error": "Traceback …\nValueError: no" if status in ("FAILED", "OOM") else None,
+        "wall_seconds": round(draw.uniform(40, 120), 3),
         "attempts": 1,
         "provenance": {
-            "finished": "2026-01-01T00:00:00+00:00",
+            "finished": f"2026-01-{draw.randrange(1, 32):02}T{draw.randrange(24):02}:00:00+00:00",
             "git": "f9246e1200694c0c792174602f8a2e79fda213ca",
             "git_dirty": False,
             "code_sha256": "99ab016a8fa164935b7698f7b914ee03a19317fa43edd3c3f8ad24814258eadd",
@@ -196,8 +177,8 @@ def _result() -> dict[str, Any]:
             "platform": "cpu",
             "device": "cpu",
             "machine": "16 cores of a processor",
-            "host": "node17",
-            "pid": 12345,
+            "host": f"node{draw.randrange(32)}",
+            "pid": draw.randrange(1000, 32_000),
             "matmul_precision": "default",
             "environment": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "NPROC": "1"},
         },

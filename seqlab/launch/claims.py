@@ -191,10 +191,12 @@ def in_vain(folder: Path, attempt: int) -> int:
 def adopt(folder: Path, attempt: int) -> Path:
     """The folder of this attempt, with all that the last one has left.
 
-    It is moved and not copied: a process that still believes to have the trial writes nowhere.
+    It is moved and not copied: a process that still believes to have the trial writes nowhere. And
+    who was suspended after his claim, and finds a later attempt, has a folder that nobody reads.
     """
     mine = folder / f"attempt-{attempt}"
-    earlier = [number for number in numbered(folder, "attempt-") if number != attempt]
+    there = [number for number in numbered(folder, "attempt-") if number != attempt]
+    earlier = [] if max(there, default=0) > attempt else there
     if not mine.exists():
         if earlier:
             (folder / f"attempt-{max(earlier)}").rename(mine)

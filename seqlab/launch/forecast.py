@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from seqlab import results
 from seqlab.accounting.memory import predicted_peak
@@ -108,8 +109,10 @@ def _cost(
     largest = max(packs, key=len)
     outline = experiment.outline(largest)
     dispatch = outline.dispatch
-    flops = dot_flops(jax.make_jaxpr(dispatch.function)(*dispatch.arguments).jaxpr)
-    flops /= len(largest) * outline.dispatch_steps
+    traced = jax.make_jaxpr(dispatch.function)(*dispatch.arguments).jaxpr
+    # As a gradient is traced it has products that nobody reads; they are not compiled either.
+    needed, _ = dce_jaxpr(traced, [True] * len(traced.outvars))
+    flops = dot_flops(needed) / (len(largest) * outline.dispatch_steps)
     steps = outline.epoch_steps * outline.most_epochs
     lines = steps / outline.dispatch_steps * DISPATCH_BYTES + outline.most_epochs * EPOCH_BYTES
     sizes = sorted({len(pack) for pack in packs})

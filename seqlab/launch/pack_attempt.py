@@ -65,7 +65,7 @@ def attempt(
         return
     kept = claims.adopt(folder, number)
     provenance.begin(kept, plan.source, terms.allow_changes)
-    trouble = None
+    stopped, trouble = False, None
     try:
         with heart.holding(folder, number), contextlib.ExitStack() as shown:
             for member in ours:
@@ -74,6 +74,7 @@ def attempt(
     except KeyboardInterrupt:
         if not heart.was_robbed:
             raise
+        stopped = True
     except Changed:
         raise
     except Exception as error:
@@ -81,13 +82,14 @@ def attempt(
             raise
         trouble = error
     if heart.was_robbed or claims.last_attempt(folder) != number:
-        print(f"pack {folder.name} was taken over by another worker", file=sys.stderr)
+        if stopped or trouble or folder.exists():  # else others found it finished before us
+            print(f"pack {folder.name} was taken over by another worker", file=sys.stderr)
         interruption.withdraw()
     elif trouble is None:
         packing.discard(folder)
     elif isinstance(trouble, checkpoint.CheckpointError):
         for member in ours:
-            _commit(plan, member, len(members), kept, trouble, time.perf_counter())
+            _commit(plan, member, len(members), kept, trouble, 0.0)
         packing.discard(folder)
     else:
         # None of its trials is known to be the cause.
@@ -105,16 +107,20 @@ def _begun(plan: Plan, member: Member, terms: Terms) -> contextlib.AbstractConte
 
 
 def _run(plan: Plan, experiment: Packable, members: list[Member], kept: Path, terms: Terms) -> None:
-    began = time.perf_counter()
+    trials = [member.trial for member in members]
     memory = terms.memory or packing.device_memory()
+    seconds = dict.fromkeys(range(len(members)), 0.0)  # a share each, for as long as it went on
     anew = True  # what an earlier process has found is told again
-    for news in experiment.run_pack([member.trial for member in members], kept, memory):
+    began = time.perf_counter()
+    for news in experiment.run_pack(trials, kept, memory):
+        since, began = began, time.perf_counter()
         for n, lines in news.lines.items():
+            seconds[n] += (began - since) / len(news.lines)
             if members[n].attempt is not None:
                 history.write(members[n].kept, lines, anew)
         for n, end in news.ended.items():
             if members[n].attempt is not None:
-                _commit(plan, members[n], len(members), kept, end, began)
+                _commit(plan, members[n], len(members), kept, end, seconds[n])
         anew = False
 
 
@@ -124,17 +130,18 @@ def _commit(
     num_members: int,
     kept: Path,
     end: dict[str, Any] | Diverged | checkpoint.CheckpointError,
-    began: float,
+    seconds: float,
 ) -> None:
     def find() -> dict[str, Any]:
         if isinstance(end, Exception):
             raise end
         return end
 
-    result = outcome.judged(plan, member.trial, kept, find, began)
+    result = outcome.judged(plan, member.trial, kept, find, time.perf_counter() - seconds)
     del result["passing"]
     result["provenance"] |= {"pack": kept.parent.name, "pack_members": num_members}
-    results.commit(member.folder, result | {"attempts": member.attempt})
+    if claims.last_attempt(member.folder) == member.attempt:  # else it was taken over
+        results.commit(member.folder, result | {"attempts": member.attempt})
 
 
 def _split(folder: Path, ours: list[Member], cause: str) -> None:

@@ -165,6 +165,11 @@ def begin(plan: Plan, trials: Sequence[Any]) -> Path:
     return _make(plan.root / plan.name / PACKS, [trial_id(trial) for trial in trials])
 
 
+def is_there(folder: Path) -> bool:
+    """Whether a pack can be gone on with still."""
+    return (folder / MEMBERS).exists() and not (folder / SPLIT).exists()
+
+
 def split(folder: Path) -> None:
     """Put two halves into the place of a pack; a pack of one stays."""
     members = _members(folder)

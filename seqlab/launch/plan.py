@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,13 +59,23 @@ class Plan:
     def folder(self, trial: Any) -> Path:
         return results.trial_folder(self.root, self.name, trial_id(trial))
 
-    def known(self) -> dict[str, tuple[Any, dict[str, Any] | None]]:
-        """Every trial known so far and its result or None, by identity."""
+    def listed(self) -> set[str]:
+        """The names in the experiment's folder: of trials that were begun, and of more."""
+        folder = self.root / self.name
+        return set(os.listdir(folder)) if folder.is_dir() else set()
+
+    def known(self, listed: Set[str] | None = None) -> dict[str, tuple[Any, dict[str, Any] | None]]:
+        """Every trial known so far and its result or None, by identity.
+
+        Args:
+            listed: what is in the experiment's folder, if somebody has just looked.
+        """
+        listed = self.listed() if listed is None else listed
         trials = dict(self._trials)
-        self._read_new(trials)
+        self._read_new(trials, listed)
         for trial in self.experiment.follow_up(list(self.first), self._finished):
             trials.setdefault(trial_id(trial), trial)
-        self._read_new(trials)
+        self._read_new(trials, listed)
         return {
             identity: (trial, self._finished.get(identity)) for identity, trial in trials.items()
         }
@@ -111,12 +121,10 @@ class Plan:
         origins += filter(None, map(provenance.origin, begun))
         return provenance.difference(origins, self.source)
 
-    def _read_new(self, trials: Mapping[str, Any]) -> None:
+    def _read_new(self, trials: Mapping[str, Any], listed: Set[str]) -> None:
         """A result is written once, so that it has to be read only once."""
-        folder = self.root / self.name
-        there = set(os.listdir(folder)) if folder.is_dir() else set()
         for identity in trials:
-            if identity in there and identity not in self._finished:
-                result = results.read(folder / identity)
+            if identity in listed and identity not in self._finished:
+                result = results.read(self.root / self.name / identity)
                 if result is not None:
                     self._finished[identity] = result

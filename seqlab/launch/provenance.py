@@ -10,14 +10,14 @@ import re
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from seqlab import history, results
+from seqlab import history
 from seqlab.errors import Changed
 from seqlab.launch import claims
 from seqlab.launch.environment import in_force
@@ -26,7 +26,7 @@ PACKAGES = ("seqlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "num
 # What starts trials and shows results: of the package, all that no result depends on.
 AROUND = (
     *("launch", "tables", "figures", "report", "cli.py", "commands.py"),
-    *("results.py", "index.py", "frame.py", "aggregate.py"),
+    *("results.py", "index.py", "frame.py", "forms.py", "rows.py", "aggregate.py"),
     *("plots.py", "comparison.py", "intervals.py"),
 )
 PACKAGE = Path(__file__).parent.parent
@@ -174,13 +174,20 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def summary(rows: list[dict[str, Any]]) -> str:
+def summary(rows: Sequence[dict[str, Any]]) -> str:
     """One line for the foot of a table: how many results, from when, made by what, on what."""
-    rows = [row for row in rows if "provenance" in row]
-    if not rows:
+    from seqlab.rows import Rows  # here: polars takes time to import
+
+    found = Rows.of(rows)
+    seen = found.columns(("wall_seconds", "provenance.finished"))
+    seen = seen.filter(found.by_form(lambda form: "provenance" in form, bool))
+    if seen.is_empty():
         return "Nothing is known of where these results come from."
-    sources = [row["provenance"] for row in rows]
-    days = sorted({source["finished"][:10] for source in sources})
+    different = ("git", "git_dirty", "platform", "device", "machine")
+    columns = [f"provenance.{name}" for name in different]
+    origins = found.different(columns, "provenance")
+    sources = [row["provenance"] for row in origins if "provenance" in row]
+    days = sorted(seen["provenance.finished"].str.head(10).unique())
     commits = sorted(
         {(s["git"] or "unknown")[:10] + "+changes" * bool(s["git_dirty"]) for s in sources}
     )
@@ -193,9 +200,9 @@ def summary(rows: list[dict[str, Any]]) -> str:
         ", ".join(filter(None, (s["platform"], s["device"], s.get("machine")))) for s in sources
     }
     machine = "; ".join(sorted(machines))
-    hours = sum(row["wall_seconds"] for row in rows) / 3600
+    hours = sum(seen["wall_seconds"].to_list()) / 3600
     return (
-        f"{len(rows)} results, {hours:.1f} worker hours, {days[0]} to {days[-1]}: "
+        f"{len(seen)} results, {hours:.1f} worker hours, {days[0]} to {days[-1]}: "
         f"commit {' '.join(commits)}; {', '.join(sorted(packages))}; {machine}; "
-        f"digest without times {results.digest(rows)[:16]}."
+        f"digest without times {found.digest()[:16]}."
     )

@@ -1,9 +1,8 @@
 """How far an experiment is, counted from its results directory."""
 
 import dataclasses
-import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,12 +42,12 @@ class Seen(NamedTuple):
         return bool(self.running) or self.missing < len(self.known)
 
 
-def see(plan: Plan, observer: Observer) -> Seen:
+def see(plan: Plan, observer: Observer, listed: Set[str] | None = None) -> Seen:
     """Look at a plan. Files are opened only for trials that were begun and have no result yet."""
-    known = plan.known()
+    listed = plan.listed() if listed is None else listed
+    known = plan.known(listed)
     folder = plan.root / plan.name
-    there = set(os.listdir(folder)) if folder.is_dir() else set()
-    begun = [i for i, (_, result) in known.items() if result is None and i in there]
+    begun = [i for i, (_, result) in known.items() if result is None and i in listed]
     holders = {identity: observer.holder(folder / identity) for identity in begun}
     return Seen(known, {identity: worker for identity, worker in holders.items() if worker})
 
@@ -77,20 +76,21 @@ def table(plans: dict[str, Plan], everything: bool) -> Table:
         everything: count in a row of their own the results that belong to no plan, which `--set`
             has made; leave out the budgets of which nothing has been started.
     """
-    seen = {budget: see(plan, Observer(plan.root / plan.name)) for budget, plan in plans.items()}
+    plan = next(iter(plans.values()))
+    folder, listed = plan.root / plan.name, plan.listed()  # of all budgets, and may be large
+    seen = {budget: see(plan, Observer(folder), listed) for budget, plan in plans.items()}
     bad = [
         f"{identity} {result['status']}: {reason(result)}"
         for each in seen.values()
         for identity, (_, result) in each.known.items()
         if result and result.get("error")
     ]
-    plan = next(iter(plans.values()))
     shown = {budget: each for budget, each in seen.items() if each.begun or not everything}
     counted = counts(title(plan), shown)
     rows = counted.rows
     if everything:
         known = set().union(*(each.known for each in seen.values()))
-        indexed = index.table(plan.root / plan.name, ("trial_id", "status"))
+        indexed = index.table(folder, ("trial_id", "status"))
         statuses = zip(indexed["trial_id"], indexed["status"], strict=True)
         others = Counter(status for identity, status in statuses if identity not in known)
         if others:

@@ -49,12 +49,10 @@ def _run_missing(plan: Plan, start: float, heart: Heart, terms: Terms) -> None:
     launcher = os.environ.get("SEQLAB_LAUNCHER")
     observer = Observer(plan.root / plan.name)
     experiment = packing.packable(plan.experiment)
-    position = None
     while True:
         known = plan.known()
         begun = packing.begun(plan, known) if experiment else []
-        position = int(start * len(known)) if position is None else 0
-        ids = list(known)
+        ids, position = list(known), int(start * len(known))
         missing = [i for i in ids[position:] + ids[:position] if known[i][1] is None]
         if not missing:
             return
@@ -65,8 +63,9 @@ def _run_missing(plan: Plan, start: float, heart: Heart, terms: Terms) -> None:
                 return
             if experiment is None or len(pack.trials) == 1:
                 ran |= _try(plan, pack.trials[0], heart, observer, terms)
-            else:
-                ran |= _try_pack(plan, experiment, pack, heart, observer, terms)
+            elif _try_pack(plan, experiment, pack, heart, observer, terms):
+                ran = True
+                break  # it took its time: others may have begun packs that are cut otherwise
         if not ran:
             time.sleep(IDLE_SECONDS)  # all that is missing is being run by others
 
@@ -125,6 +124,8 @@ def _try_pack(
     ran = False
     try:
         if folder is not None:
+            if not packing.is_there(folder):  # others have ended or split it since it was listed
+                return False
             number = claims.claim(folder, heart, observer)
             if number is None:
                 return False
@@ -141,7 +142,9 @@ def _try_pack(
             pack_attempt.attempt(plan, experiment, folder, trials, number, held, heart, terms)
     finally:
         for trial in trials:
-            if not _is_finished(plan, trial):
+            # Of a pack that was split they were free before, and may be others' by now.
+            ours = observer.holder(plan.folder(trial)) == heart.name
+            if ours and not _is_finished(plan, trial):
                 claims.give_back(plan.folder(trial), held.get(trial_id(trial)))
         if folder is not None:
             claims.give_back(folder, number)
