@@ -634,8 +634,8 @@ def test_a_worker_waits_for_what_others_run(tmp_path, monkeypatch):
             naps.append(seconds)
             assert experiment.ran == []
             if len(naps) == 2:
-                other = plan_of(Fake(a={"by": "other"}), tmp_path)
-            row = outcome.run_trial(other, Trial("a"), None)
+                others = plan_of(Fake(a={"by": "other"}), tmp_path)
+                row = outcome.run_trial(others, Trial("a"), None)
                 results.commit(plan.folder(Trial("a")), row)
             if len(naps) == 4:
                 other._path.unlink()
