@@ -29,7 +29,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from seqlab.interruption import SIGNALS
 from seqlab.results import flush
@@ -246,14 +245,17 @@ def _leaf_like(array: np.ndarray, leaf: Any) -> Any:
 
 
 @contextmanager
-def _orbax() -> Iterator[ocp.Checkpointer]:
+def _orbax() -> Iterator[Any]:
+    """A checkpointer, and orbax."""
+    import orbax.checkpoint as ocp  # here: a quarter of a second, for those who save or restore
+
     # orbax logs every step it takes, and prints the traceback of whatever it then raises
     absl = logging.getLogger("absl")
     level = absl.level
     absl.setLevel(logging.CRITICAL)
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            yield checkpointer
+            yield checkpointer, ocp
     finally:
         absl.setLevel(level)
 
@@ -277,7 +279,7 @@ def _ignore_late_failures() -> None:
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     _ignore_late_failures()
     try:
-        with _orbax() as checkpointer:
+        with _orbax() as (checkpointer, ocp):
             checkpointer.save(path, args=ocp.args.PyTreeSave(arrays))
     except ValueError as error:
         # tensorstore wraps what the operating system refused: a full disk, a quota
@@ -289,7 +291,7 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    with _orbax() as checkpointer:
+    with _orbax() as (checkpointer, ocp):
         return checkpointer.restore(path, args=ocp.args.PyTreeRestore())
 
 
