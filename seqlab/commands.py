@@ -173,7 +173,7 @@ def _forecast(plan: Any, options: argparse.Namespace, num_workers: int) -> Any:
     experiment = packing.packable(plan.experiment)
 
     def size(trials: list[Any]) -> int:
-        if pack is None and options.memory is not None:
+        if experiment and pack is None and options.memory is not None:
             return packing.predicted_size(experiment, trials, options.memory)
         return pack or packing.LARGEST
 
