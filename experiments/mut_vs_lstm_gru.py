@@ -20,33 +20,40 @@ Architectures, ICML 2015.
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from seqlab import comparison, data, grid, packs, train
+from seqlab import comparison, grid, stream_trial
 from seqlab.cells import CELLS
 from seqlab.comparison import confirmation, read_published
-from seqlab.data import Arithmetic, DataConfig, Dataset, Memorisation, Music, Ptb, Xml
+from seqlab.data import Arithmetic, DataConfig, Memorisation, Music, Ptb, Xml
 from seqlab.data.arithmetic import FLOOR
-from seqlab.data.fingerprint import fingerprint
 from seqlab.data.xml import ANCHORS
 from seqlab.errors import InputError, nearest
-from seqlab.history import same_data
-from seqlab.models.budget import count_params, units_for_budget
-from seqlab.models.rnn import stack
-from seqlab.models.sequence import FramePredictor, LanguageModel
-from seqlab.optim import OPTIMIZERS, Schedule, Settings
-from seqlab.pack_log import News
+from seqlab.optim import Schedule
 from seqlab.rows import Rows
+from seqlab.stream_trial import COST_ALIKE, VARIES, Model, outline, run_pack
 from seqlab.tables import Column, Table
 from seqlab.train import TrainConfig
-from seqlab.trial import BUDGETS, as_dict, flatten, get, replace
+from seqlab.trial import BUDGETS, as_dict, flatten, replace
+from seqlab.trial_fields import Optim
+
+__all__ = [
+    "ALONE",
+    "COST_ALIKE",
+    "VARIES",
+    "check",
+    "follow_up",
+    "outline",
+    "run",
+    "run_pack",
+    "table",
+    "trials",
+]
 
 ALONE = False
 
@@ -62,26 +69,6 @@ ARCHITECTURES = {
     "mut2": "MUT2",
     "mut3": "MUT3",
 }
-
-
-@dataclass(frozen=True)
-class Model:
-    """Which network: a cell, and what it may cost. Units follow from the parameter budget."""
-
-    cell: str = "gru"
-    num_layers: int = 1
-    parameter_budget: int = 250_000
-
-
-@dataclass(frozen=True)
-class Optim:
-    """What the random search varies, and the optimiser."""
-
-    optimizer: str = "sgd"
-    learning_rate: float = 1.0
-    clip_norm: float = 5.0
-    init_scale: float = 1.0
-    dropout_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -247,129 +234,12 @@ def check(trial: Trial) -> None:
         raise InputError(f"task {trial.task} is not made of {source.__name__}; use --only task=")
     if trial.stage not in ("search", "seeds"):
         raise InputError(f"stage is search or seeds, not {trial.stage!r}")
-    if not 0 <= trial.seed < 2**31:
-        raise InputError(f"seed must be from 0 to {2**31 - 1}, not {trial.seed}")
-    if trial.model.cell not in CELLS:
-        raise InputError(f"no cell {trial.model.cell!r}.{nearest(trial.model.cell, CELLS)}")
-    if trial.optim.optimizer not in OPTIMIZERS:
-        raise InputError(
-            f"no optimizer {trial.optim.optimizer!r}.{nearest(trial.optim.optimizer, OPTIMIZERS)}"
-        )
-    for path in POSITIVE:
-        value = get(trial, path)
-        if value is not None and value <= 0:
-            raise InputError(f"{path} must be above 0, not {value}")
-    halvings = trial.train.schedule.halvings
-    if halvings < 0:
-        raise InputError(f"train.schedule.halvings must be from 0, not {halvings}")
-    rate = trial.optim.dropout_rate
-    if rate is not None and not 0 <= rate < 1:
-        raise InputError(f"optim.dropout_rate must be in [0, 1), not {rate}")
-    check_data(trial.data)
-    smallest = num_params(trial.model.cell, trial.model.num_layers, source, 1)
-    if smallest > trial.model.parameter_budget:
-        raise InputError(
-            f"model.parameter_budget={trial.model.parameter_budget:,} is too small: "
-            f"one unit of {trial.model.cell} on {trial.task} takes {smallest:,} parameters"
-        )
-
-
-check_data = functools.cache(data.check)
-
-POSITIVE = (
-    "model.num_layers",
-    "model.parameter_budget",
-    "optim.learning_rate",
-    "optim.clip_norm",
-    "optim.init_scale",
-    "train.batch_size",
-    "train.unroll",
-    "train.steps_per_epoch",
-    "train.schedule.max_epochs",
-    "train.schedule.patience",
-)
-
-
-@functools.cache
-def num_params(cell: str, num_layers: int, source: type, units: int) -> int:
-    """Parameters of the network with so many units, embedding and head counted."""
-    one = jax.ShapeDtypeStruct(
-        *(((1, 1, 88), jnp.uint8) if source is Music else ((1, 1), jnp.int32))
-    )
-    return count_params(network(cell, num_layers, source, units), one)
-
-
-def network(cell: str, num_layers: int, source: type, units: int) -> LanguageModel | FramePredictor:
-    """Embedding as wide as the cells, which MUT1 and MUT2 need; the stack; the head."""
-    layers = stack(CELLS[cell], units, num_layers)
-    kind = FramePredictor if source is Music else LanguageModel
-    return kind(layers, data.CHANNELS[source], units)
-
-
-@functools.lru_cache(maxsize=1)
-def load(config: DataConfig) -> tuple[Dataset, str]:
-    dataset = data.load(config)
-    return dataset, fingerprint(dataset)
+    stream_trial.check(trial)
 
 
 def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
     """Train the trial's network on its stream; metrics of the epoch with the best validation."""
-    dataset, sha256 = load(trial.data)
-    same_data(folder, sha256)
-    program, units = compiled(trial)
-    metrics = train.fit(program, settings(trial), dataset, trial.train, folder)
-    return metrics | {"units": units, "dataset_sha256": sha256}
-
-
-def compiled(trial: Trial) -> tuple[train.Program, int]:
-    """What is compiled for a trial and all of its shape, and the units of a layer."""
-    kind = trial.model.cell, trial.model.num_layers, type(trial.data)
-    units = units_for_budget(functools.partial(num_params, *kind), trial.model.parameter_budget)
-    objective = train.FRAMES if isinstance(trial.data, Music) else train.SYMBOLS
-    return train.Program(network(*kind, units), objective, trial.optim.optimizer), units
-
-
-def settings(trial: Trial) -> Settings:
-    """What differs between trials of one shape."""
-    return Settings(
-        learning_rate=trial.optim.learning_rate,
-        clip_norm=trial.optim.clip_norm,
-        init_scale=trial.optim.init_scale,
-        dropout_rate=trial.optim.dropout_rate,
-        seed=trial.seed,
-    )
-
-
-# Packs: trials that differ in these fields alone, trained as one program
-
-VARIES = (
-    *("optim.learning_rate", "optim.clip_norm", "optim.init_scale", "optim.dropout_rate"),
-    *("seed", "setting", "stage"),
-)
-# Of one budget of parameters, whatever they are the parameters of.
-COST_ALIKE = ("model.cell", "model.num_layers")
-
-
-def run_pack(
-    trials: Sequence[Trial], folder: Path | None = None, memory: int | None = None
-) -> Iterator[News]:
-    """As `run`, of all trials of a pack at once."""
-    first = trials[0]
-    dataset, sha256 = load(first.data)
-    same_data(folder, sha256)
-    program, units = compiled(first)
-    found = {"units": units, "dataset_sha256": sha256}
-    devices = jax.local_devices() if jax.local_device_count() > 1 else None
-    members = [settings(trial) for trial in trials]
-    for news in packs.fit(program, members, dataset, first.train, folder, devices, memory):
-        yield news.with_metrics(found)
-
-
-def outline(trials: Sequence[Trial]) -> packs.Outline:
-    """What a pack of these trials would be."""
-    dataset, _ = load(trials[0].data)
-    program, _ = compiled(trials[0])
-    return packs.outline(program, [settings(t) for t in trials], dataset, trials[0].train)
+    return stream_trial.run(trial, folder)
 
 
 # The table

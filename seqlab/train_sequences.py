@@ -6,6 +6,7 @@ interrupted and resumed or not.
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,33 +27,24 @@ STEPS_PER_DISPATCH = 8  # of one bucket; what its last dispatch lacks is compute
 
 
 class Wiring(NamedTuple):
-    """What goes into a network and what is wanted of it.
+    """What goes into a network, what comes out, and what is wanted.
 
     Attributes:
         arguments: of a batch, those that the network is called with.
+        logits: of what it returns, [B, U, K], U places of which each has a target.
         objective: what is minimised and what is reported.
     """
 
     arguments: Callable[[Batch], tuple[jax.Array, ...]]
-    objective: Objective
+    logits: Callable[[Any], jax.Array]
+    objective: Objective = SYMBOLS
 
 
-def _source(batch: Batch) -> tuple[jax.Array, ...]:
-    return batch.inputs, batch.lengths
-
-
-def _source_and_target(batch: Batch) -> tuple[jax.Array, ...]:
-    return batch.inputs, batch.lengths, batch.previous
-
-
-def _of_one(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for logits [B, K], as if each were a sequence of one place."""
-    return lambda logits, targets, where: function(logits[:, None], targets, where)
-
-
-MANY_TO_ONE = Wiring(_source, Objective(_of_one(SYMBOLS.loss), _of_one(SYMBOLS.sums)))
-ALIGNED = Wiring(_source, SYMBOLS)
-DELAYED = Wiring(_source_and_target, SYMBOLS)
+MANY_TO_ONE = Wiring(lambda batch: (batch.inputs, batch.lengths), lambda said: said[:, None])
+ALIGNED = Wiring(lambda batch: (batch.inputs, batch.lengths), lambda said: said)
+DELAYED = Wiring(
+    lambda batch: (batch.inputs, batch.lengths, batch.previous), operator.itemgetter(0)
+)
 
 
 class Program(NamedTuple):
@@ -110,12 +102,13 @@ def train_step(
     dropout_key = jax.random.fold_in(jax.random.split(jax.random.key(settings.seed))[1], state.step)
 
     def mean_loss(params: Any) -> jax.Array:
-        logits = program.model.apply(
+        said = program.model.apply(
             params,
             *program.wiring.arguments(batch),
             dropout_rate=settings.dropout_rate,
             rngs={"dropout": dropout_key},
         )
+        logits = program.wiring.logits(said)
         loss = program.wiring.objective.loss(logits, batch.targets, where=batch.scored).sum()
         return loss / jnp.maximum(batch.scored.sum(), 1).astype(loss.dtype)
 
@@ -147,7 +140,8 @@ def evaluate(program: Program, params: Any, bucket: Batch, rows: jax.Array) -> d
 
     def step(_: None, rows: jax.Array) -> tuple[None, dict[str, jax.Array]]:
         batch = buckets.take(bucket, rows)
-        logits = program.model.apply(params, *program.wiring.arguments(batch))
+        said = program.model.apply(params, *program.wiring.arguments(batch))
+        logits = program.wiring.logits(said)
         return None, program.wiring.objective.sums(logits, batch.targets, where=batch.scored)
 
     _, sums = jax.lax.scan(step, None, rows)

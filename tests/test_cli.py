@@ -14,7 +14,7 @@ import jax
 import pytest
 
 from experiments import mut_vs_lstm_gru as mut
-from seqlab import cli, commands, interruption, results
+from seqlab import cli, commands, interruption, results, stream_trial
 from seqlab.cells import CELLS
 from seqlab.launch import claims, engine, progress, provenance, worker
 from seqlab.trial import as_dict, only, replace, set_values, trial_id
@@ -38,7 +38,7 @@ def command(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("SEQLAB_DATA", "")
     monkeypatch.delenv("SEQLAB_RESULTS", raising=False)
-    mut.check_data.cache_clear()  # a command is a process, and so sees its data for the first time
+    stream_trial.check_data.cache_clear()  # a command is a process: it has seen no data yet
 
     def run(*arguments: str) -> Done:
         code = cli.main(list(arguments))

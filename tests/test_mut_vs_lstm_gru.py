@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from experiments import mut_vs_lstm_gru as mut
-from seqlab import data, forms, results
+from seqlab import data, forms, results, stream_trial
 from seqlab.cells import CELLS, Cell, symbols, uniform, zeros_h
 from seqlab.data import Arithmetic, Memorisation, Music, Ptb, Xml
 from seqlab.data.stream import Dataset, Stream
@@ -172,7 +172,7 @@ def test_numbers_have_the_type_that_set_would_give_them(budget):
 
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_every_trial_can_be_run_where_its_data_is_there(budget, monkeypatch):
-    monkeypatch.setattr(mut, "check_data", lambda config: None)
+    monkeypatch.setattr(stream_trial, "check_data", lambda config: None)
     for trial in TRIALS[budget]:
         if trial.model.cell == "mut1" or trial.setting == 0:
             mut.check(trial)
@@ -207,7 +207,7 @@ def test_what_cannot_be_run_is_refused_in_one_line(changes, message):
 @pytest.mark.parametrize("cell", mut.ARCHITECTURES)
 def test_one_unit_is_the_smallest_budget_that_passes(cell):
     trial = trial_of("xml", cell, "smoke")
-    smallest = mut.num_params(cell, 1, Xml, 1)
+    smallest = stream_trial.num_params(cell, 1, Xml, 1)
     mut.check(replace(trial, {"model.parameter_budget": smallest}))
     with pytest.raises(InputError, match=f"takes {smallest:,} parameters"):
         mut.check(replace(trial, {"model.parameter_budget": smallest - 1}))
@@ -456,9 +456,9 @@ def test_a_cell_that_no_longer_exists_stays_in_the_table():
 
 @pytest.fixture
 def fresh_data():
-    mut.load.cache_clear()
+    stream_trial.load.cache_clear()
     yield
-    mut.load.cache_clear()
+    stream_trial.load.cache_clear()
 
 
 def small(trial, **changes):
@@ -488,7 +488,7 @@ def test_a_cell_of_ones_own_needs_one_line(monkeypatch, fresh_data):
     channels, units = data.CHANNELS[Xml], metrics["units"]
     embedding, cell, head = channels * units, units * units + units, (units + 1) * channels
     assert metrics["params"] == embedding + cell + head <= 2000
-    assert mut.num_params("mine", 1, Xml, units + 1) > 2000
+    assert stream_trial.num_params("mine", 1, Xml, units + 1) > 2000
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
     found = line([row(trial, **metrics)], "xml", "mine")
     assert found["architecture"] == "mine"
@@ -510,4 +510,4 @@ def test_music_is_run_on_frames(monkeypatch, fresh_data):
     fair_coins = 88 * math.log(2)
     assert metrics["test_nll"] == pytest.approx(fair_coins, rel=0.2)
     assert metrics["steps"] == 10
-    assert metrics["dataset_sha256"] == mut.fingerprint(frames)
+    assert metrics["dataset_sha256"] == stream_trial.fingerprint(frames)

@@ -1,7 +1,8 @@
 """Recurrent layers: one cell's params, stacks of them, both directions of time.
 
 Every layer takes xs [B, T, D], or the `Symbols` that stand for them, and returns
-(carry, ys [B, T, H]); `initial_carry(batch_size)` is the carry before the first step.
+(carry, ys [B, T, H]); `initial_carry(batch_size)` is the carry before the first step, and
+`final(ys, lengths)` the output [B, H] at the last real step that the layer reads of each row.
 """
 
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from seqlab.cells import Cell
 from seqlab.recurrence import Symbols, plain_unroll, unroll
@@ -23,6 +24,11 @@ def dropout(key: Array, rate: Array | float, x: Array) -> Array:
     """
     keep = 1.0 - rate
     return jnp.where(jax.random.bernoulli(key, keep, x.shape), x / keep, jnp.zeros((), x.dtype))
+
+
+def real_steps(lengths: Int[Array, " B"], time: int) -> Bool[Array, "B T"]:
+    """Which of `time` steps are among the first lengths[b] of their row."""
+    return jnp.arange(time, dtype=lengths.dtype)[None, :] < lengths[:, None]
 
 
 class RNN(nn.Module):
@@ -40,6 +46,16 @@ class RNN(nn.Module):
 
     def initial_carry(self, batch_size: int) -> Any:
         return self.cell.initial_carry(batch_size, self.units)
+
+    def final(
+        self, ys: Float[Array, "B T H"], lengths: Int[Array, " B"] | None
+    ) -> Float[Array, "B H"]:
+        if self.reverse:
+            return ys[:, 0]
+        if lengths is None:
+            return ys[:, -1]
+        last = jnp.maximum(lengths - 1, 0)  # of a row of length 0 every y is 0
+        return jnp.take_along_axis(ys, last[:, None, None], axis=1)[:, 0]
 
     @nn.compact
     def __call__(
@@ -67,6 +83,13 @@ class Bidirectional(nn.Module):
     def initial_carry(self, batch_size: int) -> Any:
         return self.forward.initial_carry(batch_size), self.backward.initial_carry(batch_size)
 
+    def final(
+        self, ys: Float[Array, "B T H"], lengths: Int[Array, " B"] | None
+    ) -> Float[Array, "B H"]:
+        forward, backward = jnp.split(ys, [self.forward.units], axis=-1)
+        finals = self.forward.final(forward, lengths), self.backward.final(backward, lengths)
+        return jnp.concatenate(finals, axis=-1)
+
     @nn.compact
     def __call__(
         self,
@@ -84,13 +107,19 @@ class Stack(nn.Module):
     """Layers on top of each other: the outputs of one are the inputs of the next.
 
     With a `dropout_rate` each layer's output is dropped out before it is passed up; the recurrent
-    connections are left alone. Source: Zaremba et al. 2014.
+    connections are left alone. A stack of no layers returns its input.
+    Source: Zaremba et al. 2014.
     """
 
     layers: tuple[RNN | Bidirectional, ...]
 
     def initial_carry(self, batch_size: int) -> Any:
         return tuple(layer.initial_carry(batch_size) for layer in self.layers)
+
+    def final(
+        self, ys: Float[Array, "B T H"], lengths: Int[Array, " B"] | None
+    ) -> Float[Array, "B H"]:
+        return self.layers[-1].final(ys, lengths)
 
     @nn.compact
     def __call__(
@@ -108,7 +137,7 @@ class Stack(nn.Module):
             if dropout_rate is not None:
                 ys = dropout(self.make_rng("dropout"), dropout_rate, ys)
             new_carries.append(layer_carry)
-        return tuple(new_carries), ys
+        return tuple(new_carries), ys.rows() if isinstance(ys, Symbols) else ys
 
 
 def stack(cell: Cell, units: int, num_layers: int) -> Stack:

@@ -31,7 +31,7 @@ from fault_grid import (
 )
 
 from experiments import mut_vs_lstm_gru as mut
-from seqlab import checkpoint, results, train
+from seqlab import checkpoint, results, stream_trial, train
 from seqlab.data import files, prepared, ptb
 from seqlab.errors import InputError
 from seqlab.history import Log
@@ -64,9 +64,13 @@ def fresh_state() -> train.TrainState:
     sets = [w.removeprefix("--set=") for w in words(1, "gru") if w.startswith("--set=")]
     (trial,) = set_values(only(mut.trials("smoke"), ["model.cell=gru"]), sets)
     kind = trial.model.cell, trial.model.num_layers, type(trial.data)
-    units = units_for_budget(functools.partial(mut.num_params, *kind), trial.model.parameter_budget)
-    program = train.Program(mut.network(*kind, units), train.SYMBOLS, trial.optim.optimizer)
-    dataset, _ = mut.load(trial.data)
+    units = units_for_budget(
+        functools.partial(stream_trial.num_params, *kind), trial.model.parameter_budget
+    )
+    program = train.Program(
+        stream_trial.network(*kind, units), train.SYMBOLS, trial.optim.optimizer
+    )
+    dataset, _ = stream_trial.load(trial.data)
     cut = train.windows(dataset.train, dataset.start, trial.train.batch_size, trial.train.unroll)
     settings = Settings(0.1, 5.0, 1.0, None, seed=0)
     return train.init_state(program, settings, jax.tree.map(lambda a: a[0], cut))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from experiments import mut_vs_lstm_gru as mut
-from seqlab import commands, interruption, packs, results
+from seqlab import commands, interruption, packs, results, stream_trial
 from seqlab.accounting.compiled import figures
 from seqlab.accounting.memory import predicted_peak
 from seqlab.data import Music
@@ -103,9 +103,9 @@ def made_up_music() -> Dataset:
 @pytest.fixture(scope="module", autouse=True)
 def around():
     """Music that needs no files, and what Adam of optax needs."""
-    load, made_up = mut.load, (made_up_music(), "5" * 64)
+    load, made_up = stream_trial.load, (made_up_music(), "5" * 64)
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
-        patch.setattr(mut, "load", lambda c: made_up if isinstance(c, Music) else load(c))
+        patch.setattr(stream_trial, "load", lambda c: made_up if isinstance(c, Music) else load(c))
         yield
 
 
@@ -342,7 +342,7 @@ def test_a_pack_whose_process_died_goes_on_from_its_last_epoch(
 def test_what_was_begun_alone_goes_on_alone_with_the_same_bits(alone, tmp_path, monkeypatch):
     trials = TRIALS["sgd"][3:]
     with monkeypatch.context() as patch:
-        patch.setattr(mut.train, "train_steps", signalling(mut.train.train_steps))
+        patch.setattr(stream_trial.train, "train_steps", signalling(stream_trial.train.train_steps))
         with pytest.raises(KeyboardInterrupt):
             work(trials, tmp_path, pack=1)
     interruption.forget()
@@ -495,7 +495,7 @@ def test_flop_are_those_of_the_weights_three_times_a_position(tmp_path, cell, si
     """Forward, and backward to inputs and to weights; of an embedding rows are taken."""
     trials = [tiny(cell, seed=seed, optim__dropout_rate=0.2) for seed in range(3)]
     line = lines_of(tmp_path, size, trials=trials)["all"]
-    model = mut.compiled(trials[0])[0].model
+    model = stream_trial.compiled(trials[0])[0].model
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32)))
     named = jax.tree_util.tree_leaves_with_path(shapes)
     weights = sum(

@@ -1,0 +1,79 @@
+"""What the experiments on many sequences share: the fields of a model, how a trial is run."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import flax.linen as nn
+
+from seqlab import data, train_sequences, trial_fields
+from seqlab.cells import CELLS
+from seqlab.data import ExampleConfig, ExampleDataset
+from seqlab.data.fingerprint import fingerprint
+from seqlab.history import same_data
+from seqlab.models.rnn import Stack, bidirectional_stack, stack
+from seqlab.train_sequences import Program, Splits, Wiring
+from seqlab.trial_fields import settings
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which layers: of one cell, all of one width, as is the embedding of their inputs."""
+
+    cell: str = "lstm"
+    units: int = 128
+    num_layers: int = 1
+    bidirectional: bool = False
+
+    def layers(self) -> Stack:
+        kind = bidirectional_stack if self.bidirectional else stack
+        return kind(CELLS[self.cell], self.units, self.num_layers)
+
+
+class SequenceTrial(trial_fields.Trained, Protocol):
+    """The fields that are read here."""
+
+    @property
+    def data(self) -> ExampleConfig: ...
+
+
+def check(trial: SequenceTrial) -> None:
+    """Raise InputError for what cannot be run."""
+    trial_fields.check(trial, ("model.units", "train.num_buckets"))
+    check_data(trial.data)
+
+
+check_data = functools.cache(data.check)
+
+
+@functools.lru_cache(maxsize=1)
+def load(config: ExampleConfig) -> tuple[ExampleDataset, str]:
+    """The data set and its digest."""
+    dataset = data.load(config)
+    return dataset, fingerprint(dataset)
+
+
+def run(
+    trial: SequenceTrial,
+    network: Callable[[Any, ExampleDataset], nn.Module],
+    wiring: Wiring,
+    folder: Path | None = None,
+) -> dict[str, Any]:
+    """Train a network on examples; metrics of the epoch with the best validation.
+
+    Args:
+        trial: which.
+        network: what it is for the trial's data.
+        wiring: how the network is called.
+        folder: of the attempt; the best parameters are left in `folder/best`.
+    """
+    dataset, sha256 = load(trial.data)
+    same_data(folder, sha256)
+    program = Program(network(trial, dataset), wiring, trial.optim.optimizer)
+    splits = Splits(dataset.train, dataset.valid, dataset.test)
+    metrics = train_sequences.fit(
+        program, settings(trial), splits, trial.train, folder, keep_best=True
+    )
+    return metrics | {"dataset_sha256": sha256}

@@ -1,0 +1,109 @@
+"""The table of a trained system: the trivial baseline, what others have reached, ours, n seeds."""
+
+import json
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from seqlab import results
+from seqlab.comparison import Published
+from seqlab.intervals import mean_ci
+from seqlab.tables import Column, Table
+from seqlab.trial import BUDGETS
+
+COLUMNS = (
+    Column("section", "section"),
+    Column("system", "system"),
+    Column("value", "value", ".2f"),
+    Column("ci95", "± 95%", ".2f"),
+    Column("n", "n", "d"),
+    Column("mark", "mark"),
+    Column("source", "source"),
+    Column("params", "params", ",d"),
+    Column("epochs", "epochs", ".1f"),
+    Column("minutes", "minutes", ".1f"),
+    Column("not_done", "not done"),
+    Column("budget", "budget", data_only=True),
+    Column("task", "task", data_only=True),
+)
+NOTES = (
+    "ours: on the test split, of the epoch with the best validation loss; mean over n seeds or "
+    "folds, ± its 95% interval (Student t). baseline: counted here, from the training split. Of "
+    "others: mark v: checked against the source; m: from memory; none is of our protocol.",
+    "minutes: of computing, one trial.",
+)
+SMOKE_NOTE = "smoke: a first sight, one short run."
+
+
+def table(
+    title: str,
+    rows: Sequence[dict[str, Any]],
+    section: Callable[[Mapping[str, Any]], tuple[str, str]],
+    system: Callable[[Mapping[str, Any]], str],
+    metric: str,
+    published: Mapping[tuple[str, str, str], Published],
+    times: float = 1.0,
+    notes: tuple[str, ...] = (),
+) -> Table:
+    """A section a data set and budget: baseline, others, ours.
+
+    Args:
+        title: of the table.
+        rows: results; `baseline` in their metrics is the metric of the trivial system.
+        section: of a configuration, the name of its task in `published`, and what stands over it.
+        system: of a configuration, what it is called; equal configurations but for the seed, and
+            for the fold of a cross-validation, are one line.
+        metric: what is shown.
+        published: of others, by (task, metric, system).
+        times: what values are shown times, 100 for percent.
+        notes: more of them.
+    """
+    groups: dict[tuple[str, str, str], dict[str, list[dict[str, Any]]]] = {}
+    for row in rows:
+        config = row["config"]
+        alike = json.dumps(_without_repeats(config), sort_keys=True)
+        group = groups.setdefault((config["budget"], *section(config)), defaultdict(list))
+        group[alike].append(row)
+    lines = []
+    for (budget, task, heading), alike in sorted(groups.items(), key=_order):
+        place = {"section": f"{heading} · {budget} budget", "budget": budget, "task": task}
+        found = [row["metrics"] for some in alike.values() for row in some]
+        trivial = [metrics["baseline"] for metrics in found if "baseline" in metrics]
+        if trivial:
+            value = times * statistics.fmean(trivial)
+            lines.append(place | {"system": "baseline", "value": value})
+        for (of_task, of_metric, name), other in published.items():
+            if (of_task, of_metric) == (task, metric):
+                told = {"value": times * other.value, "mark": other.mark, "source": other.table}
+                lines.append(place | {"system": name} | told)
+        for some in alike.values():
+            named = {"system": system(some[0]["config"]), "source": "ours"}
+            lines.append(place | named | _ours(some, metric, times))
+    smoke = (SMOKE_NOTE,) * any(row["config"]["budget"] == "smoke" for row in rows)
+    return Table(title, COLUMNS, tuple(lines), "section", (*NOTES, *notes, *smoke))
+
+
+def _order(group: tuple[tuple[str, str, str], Any]) -> tuple[int, str]:
+    (budget, task, _), _ = group
+    return BUDGETS.index(budget), task
+
+
+def _without_repeats(config: Mapping[str, Any]) -> dict[str, Any]:
+    data = {name: value for name, value in config["data"].items() if name != "fold"}
+    return {**config, "seed": None, "data": data}
+
+
+def _ours(rows: Sequence[Mapping[str, Any]], metric: str, times: float) -> dict[str, Any]:
+    found = [row["metrics"] for row in rows if row["status"] == results.DONE]
+    others = Counter(row["status"] for row in rows if row["status"] != results.DONE)
+    line: dict[str, Any] = {
+        "n": len(found),
+        "not_done": ", ".join(f"{count} {status}" for status, count in sorted(others.items())),
+    }
+    if found:
+        line["value"], line["ci95"] = mean_ci([times * metrics[metric] for metrics in found])
+        line["params"] = found[0]["params"]
+        line["epochs"] = statistics.fmean(metrics["epochs"] for metrics in found)
+        line["minutes"] = statistics.fmean(metrics["device_seconds"] for metrics in found) / 60
+    return line
