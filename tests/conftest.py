@@ -15,6 +15,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forgetful():
+    """Programs that one file has compiled are of no use to another; all of them are gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def original_files() -> Path:
     """The folder that SEQLAB_DATA names; tests that need real data skip without it."""
