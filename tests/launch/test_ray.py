@@ -407,14 +407,13 @@ def test_a_killed_task_is_started_again_and_its_worker_ends_with_its_trial(
     launcher = start(two_nodes.environment)
     launcher.wait_until(launcher.in_mid_trial)
     before = launcher.workers()
-    task = next(iter(before.values())).parent()
+    first, other = before.values()
+    task = first.parent()
     assert task
-    for worker in before.values():
-        worker.suspend()  # fast ones would have finished before Ray has started another
+    other.suspend()  # else both might have finished before Ray has started another
     task.kill()
     launcher.wait_until(lambda: launcher.workers().keys() - before.keys())
-    for worker in before.values():
-        worker.resume()
+    other.resume()
     assert_finished(launcher, expected)
     leave_no_worker_in(two_nodes)
 
