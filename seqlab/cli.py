@@ -250,7 +250,11 @@ def _positive(text: str) -> int:
 
 
 def _pack(text: str) -> int | str:
-    return text if text == "auto" else _positive(text)
+    if text == "auto":
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a whole number from 1")
+    return int(text)
 
 
 def _from_zero(text: str) -> int:

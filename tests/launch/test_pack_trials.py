@@ -556,9 +556,9 @@ def test_a_dry_run_of_trials_that_are_not_packed_counts_them(command, tmp_path):
     [
         ("filters", "2", "the trials of filters are not trained in packs"),
         ("filters", "auto", "the trials of filters are not trained in packs"),
-        (NAME, "0", "'0' is not a whole number from 1"),
-        (NAME, "-1", "'-1' is not a whole number from 1"),
-        (NAME, "x", "'x' is not a whole number from 1"),
+        (NAME, "0", "'0' is neither auto nor a whole number from 1"),
+        (NAME, "-1", "'-1' is neither auto nor a whole number from 1"),
+        (NAME, "x", "'x' is neither auto nor a whole number from 1"),
     ],
 )
 def test_packs_that_cannot_be_are_refused_in_one_line(command, tmp_path, verb, name, pack, said):
