@@ -28,9 +28,10 @@ COLUMNS = (
     Column("task", "task", data_only=True),
 )
 NOTES = (
-    "ours: on the test split, of the epoch with the best validation loss; mean over n seeds or "
-    "folds, ± its 95% interval (Student t). baseline: counted here, from the training split. Of "
-    "others: mark v: checked against the source; m: from memory; none is of our protocol.",
+    "ours: on the test split unless another is named, of the epoch with the best validation loss; "
+    "mean over n seeds or folds, ± its 95% interval (Student t). baseline: counted here, from the "
+    "training split. Of others: mark v: checked against the source; m: from memory; none is of our "
+    "protocol.",
     "minutes: of computing, one trial.",
 )
 SMOKE_NOTE = "smoke: a first sight, one short run."
@@ -45,12 +46,13 @@ def table(
     published: Mapping[tuple[str, str, str], Published],
     times: float = 1.0,
     notes: tuple[str, ...] = (),
+    baseline: str = "baseline",
 ) -> Table:
     """A section a data set and budget: baseline, others, ours.
 
     Args:
         title: of the table.
-        rows: results; `baseline` in their metrics is the metric of the trivial system.
+        rows: results.
         section: of a configuration, the name of its task in `published`, and what stands over it.
         system: of a configuration, what it is called; equal configurations but for the seed, and
             for the fold of a cross-validation, are one line.
@@ -58,6 +60,7 @@ def table(
         published: of others, by (task, metric, system).
         times: what values are shown times, 100 for percent.
         notes: more of them.
+        baseline: what in the metrics is that of the trivial system.
     """
     groups: dict[tuple[str, str, str], dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
@@ -69,7 +72,7 @@ def table(
     for (budget, task, heading), alike in sorted(groups.items(), key=_order):
         place = {"section": f"{heading} · {budget} budget", "budget": budget, "task": task}
         found = [row["metrics"] for some in alike.values() for row in some]
-        trivial = [metrics["baseline"] for metrics in found if "baseline" in metrics]
+        trivial = [metrics[baseline] for metrics in found if baseline in metrics]
         if trivial:
             value = times * statistics.fmean(trivial)
             lines.append(place | {"system": "baseline", "value": value})
@@ -82,6 +85,14 @@ def table(
             lines.append(place | named | _ours(some, metric, times))
     smoke = (SMOKE_NOTE,) * any(row["config"]["budget"] == "smoke" for row in rows)
     return Table(title, COLUMNS, tuple(lines), "section", (*NOTES, *notes, *smoke))
+
+
+def one_below_the_other(first: Table, *others: Table) -> Table:
+    """One table of several, under the title of the first; a note that many have is said once."""
+    tables = (first, *others)
+    rows = [row for table in tables for row in table.rows]
+    notes = dict.fromkeys(note for table in tables for note in table.notes)
+    return Table(first.title, COLUMNS, tuple(rows), "section", tuple(notes))
 
 
 def _order(group: tuple[tuple[str, str, str], Any]) -> tuple[int, str]:

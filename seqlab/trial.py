@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from seqlab.errors import InputError, nearest
 
+KIND = "kind"  # stands in a configuration beside the fields of each part
 BUDGETS = ("smoke", "default", "paper")
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ def as_dict(trial: Any) -> dict[str, Any]:
     def convert(value: Any) -> Any:
         if dataclasses.is_dataclass(value):
             fields = {f.name: convert(getattr(value, f.name)) for f in dataclasses.fields(value)}
-            return {"kind": type(value).__name__, **fields}
+            return {KIND: type(value).__name__, **fields}
         return list(value) if isinstance(value, tuple) else value
 
     return convert(trial)
@@ -45,9 +46,10 @@ def trial_id(trial: Any) -> str:
 
 
 def get(trial: Any, path: str) -> Any:
-    """The value of a dotted path such as `optim.learning_rate`."""
+    """The value of a dotted path such as `optim.learning_rate`; of `data.kind`, which it is."""
     for name in path.split("."):
-        trial = getattr(trial, _field(trial, name, path).name)
+        is_kind = name == KIND and dataclasses.is_dataclass(trial)
+        trial = type(trial).__name__ if is_kind else getattr(trial, _field(trial, name, path).name)
     return trial
 
 
@@ -132,12 +134,16 @@ def only(trials: list[T], conditions: list[str]) -> list[T]:
         present = {str(get(t, path)) for t in having}
         chosen = set()
         for value in values:
-            found = [t for t in having if get(t, path) == parse(t, path, value)]
+            found = [t for t in having if get(t, path) == _asked(t, path, value)]
             if not found:
                 raise InputError(f"no trial has {path}={value}.{nearest(value, present)}")
             chosen |= set(map(id, found))
         trials = [t for t in trials if id(t) in chosen]
     return trials
+
+
+def _asked(trial: Any, path: str, text: str) -> Any:
+    return text if path.split(".")[-1] == KIND else parse(trial, path, text)
 
 
 def _has(trial: Any, path: str) -> bool:

@@ -6,6 +6,7 @@ from seqlab.data import (
     arithmetic,
     characters,
     dna,
+    hello,
     images,
     memorisation,
     music,
@@ -22,6 +23,7 @@ from seqlab.data.arithmetic import Arithmetic
 from seqlab.data.characters import PtbChar, Shakespeare
 from seqlab.data.dna import Promoters, Splice
 from seqlab.data.examples import ExampleDataset, Examples, Ragged
+from seqlab.data.hello import Hello
 from seqlab.data.images import ImageDataset, Images, Labelled
 from seqlab.data.memorisation import Memorisation
 from seqlab.data.music import Music
@@ -47,6 +49,7 @@ __all__ = [
     "ExampleConfig",
     "ExampleDataset",
     "Examples",
+    "Hello",
     "ImageConfig",
     "ImageDataset",
     "Images",
@@ -101,6 +104,7 @@ IMAGE_KINDS = {Images: images.load_images, Shapes: shapes.load_shapes}
 
 EXAMPLE_KINDS = {
     Ewt: tagging.load,
+    Hello: hello.load,
     MovieReviews: sentiment.load_movie_reviews,
     Multi30k: translation.load_multi30k,
     Promoters: dna.load_promoters,
@@ -130,7 +134,7 @@ _CHECKS = {
 
 DataConfig = Arithmetic | Memorisation | Music | Ptb | PtbChar | Shakespeare | WikiText2 | Xml
 ImageConfig = Images | Shapes
-ExampleConfig = Ewt | MovieReviews | Multi30k | Promoters | Splice | Sst | Tatoeba
+ExampleConfig = Ewt | Hello | MovieReviews | Multi30k | Promoters | Splice | Sst | Tatoeba
 
 
 @overload

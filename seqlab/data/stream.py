@@ -33,3 +33,12 @@ class Dataset(NamedTuple):
     symbols: tuple[str, ...] | None
     channels: int
     start: int
+
+
+def frequencies_nll(dataset: Dataset, split: Stream) -> float:
+    """Nats a scored symbol of a split, of who knows how often each symbol stands in train.
+
+    p(s) = (count of s + 1) / (N + V)
+    """
+    counts = np.bincount(dataset.train.values[dataset.train.scored], minlength=dataset.channels) + 1
+    return float(-np.log(counts / counts.sum())[split.values[split.scored]].mean())

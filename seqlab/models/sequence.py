@@ -138,6 +138,25 @@ class SymbolEmbedding(nn.Module):
         return dropout(self.make_rng("dropout"), dropout_rate, xs.rows())
 
 
+class OneHot(nn.Module):
+    """x_t = 1 at symbol_t, 0 elsewhere: an embedding that is not learnt.
+
+    Attributes:
+        num_symbols: V.
+    """
+
+    num_symbols: int
+
+    def __call__(
+        self,
+        symbols: Int[Array, "B T"],
+        lengths: Int[Array, " B"] | None = None,
+        dropout_rate: Array | float | None = None,
+    ) -> Symbols:
+        """What is known of a symbol is not dropped out."""
+        return Symbols(_without_padding(symbols, lengths), jnp.eye(self.num_symbols))
+
+
 class FrameEmbedding(nn.Module):
     """x_t = frame_t W + b.
 
@@ -161,7 +180,7 @@ class FrameEmbedding(nn.Module):
         return dropout(self.make_rng("dropout"), dropout_rate, xs)
 
 
-Embedding: TypeAlias = SymbolEmbedding | FrameEmbedding
+Embedding: TypeAlias = SymbolEmbedding | OneHot | FrameEmbedding
 Pooling = Literal["last", "mean", "attention"]
 
 

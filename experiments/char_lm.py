@@ -1,0 +1,185 @@
+"""The next letter, from all letters so far: three words of four letters, and Shakespeare.
+
+Claim: two units, batched three words at a time, learn what the last letter alone does not tell; a
+million parameters write lines that look like Shakespeare's.
+
+    python launch.py run char_lm --budget smoke       both, a quarter of the parameters; two minutes
+    python launch.py run char_lm                      half an hour on two cores
+    python launch.py run char_lm --set model.cell=gru,mut1
+    python launch.py run char_lm --budget paper       ten million parameters, five seeds
+    python launch.py sample char_lm --prompt "ROMEO:" --temperature 0.8
+
+Protocol: ours. The words: no embedding, a letter is a one-hot vector, and two units are all there
+is. Shakespeare: 90, 5 and 5 % of the text by position; two layers, Adam, batches of 50 rows and 50
+steps, dropout on the embedding and after each layer; the carry is kept along the text. Other cells
+have as many parameters.
+
+Source: Karpathy 2015, The Unreasonable Effectiveness of Recurrent Neural Networks;
+`published/language.csv` says where each value beside ours is from.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqlab import sequence_trial, stream_trial, systems
+from seqlab.cells import CELLS
+from seqlab.comparison import read_published
+from seqlab.data import ExampleDataset, Hello, Shakespeare
+from seqlab.data.examples import Ragged, encode
+from seqlab.data.hello import LETTERS, WORDS
+from seqlab.data.stream import frequencies_nll
+from seqlab.errors import InputError, nearest
+from seqlab.models.sequence import OneHot, Tagger
+from seqlab.optim import Schedule
+from seqlab.recurrence import Symbols, unroll
+from seqlab.tables import Table
+from seqlab.train import TrainConfig
+from seqlab.train_sequences import ALIGNED, SequenceTrainConfig
+from seqlab.trial import BUDGETS, replace
+from seqlab.trial_fields import Optim
+
+ALONE = False
+
+LSTM = stream_trial.Model("lstm", 2, 1_000_000)
+ADAM = Optim("adam", learning_rate=2e-3, clip_norm=5.0, dropout_rate=0.2)
+TWO_UNITS = sequence_trial.Model("lstm", 2)
+FAST = Optim("adam", learning_rate=0.05, clip_norm=5.0)
+WORDS_AT_ONCE = SequenceTrainConfig(3, 1, Schedule(max_epochs=200, patience=200, halvings=0))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A language model of letters."""
+
+    budget: str
+    data: Hello | Shakespeare
+    model: sequence_trial.Model | stream_trial.Model
+    optim: Optim
+    train: SequenceTrainConfig | TrainConfig
+    seed: int = 0
+
+
+def cut(schedule: Schedule, steps_per_epoch: int | None = None) -> TrainConfig:
+    """50 rows and 50 steps."""
+    return TrainConfig(50, 50, steps_per_epoch, schedule)
+
+
+def trials(budget: str) -> list[Trial]:
+    """The three words and Shakespeare, both from several seeds."""
+    hello = Trial(budget, Hello(), TWO_UNITS, FAST, WORDS_AT_ONCE)
+    if budget == "smoke":
+        short = cut(Schedule(max_epochs=2, patience=2, halvings=1))
+        small = replace(LSTM, {"parameter_budget": 250_000})
+        return [hello, Trial(budget, Shakespeare(), small, ADAM, short)]
+    if budget == "default":
+        whole = cut(Schedule(max_epochs=12, patience=2, halvings=4))
+        shakespeare, num_seeds = Trial(budget, Shakespeare(), LSTM, ADAM, whole), 3
+    elif budget == "paper":
+        large = replace(LSTM, {"parameter_budget": 10_000_000})
+        slow = replace(ADAM, {"dropout_rate": 0.5})
+        whole = cut(Schedule(max_epochs=50, patience=3, halvings=6))
+        shakespeare, num_seeds = Trial(budget, Shakespeare(), large, slow, whole), 5
+    else:
+        raise InputError(f"no budget {budget!r}.{nearest(budget, BUDGETS)}")
+    return [replace(t, {"seed": seed}) for t in (hello, shakespeare) for seed in range(num_seeds)]
+
+
+def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
+    """None: the seeds are known from the beginning."""
+    return []
+
+
+def check(trial: Trial) -> None:
+    """Raise InputError for what cannot be run."""
+    kind: Any = sequence_trial if isinstance(trial.data, Hello) else stream_trial
+    kind.check(trial)
+
+
+def network(trial: Trial, dataset: ExampleDataset) -> Tagger:
+    """Of the three words: letters as they are, layers, a letter at each step."""
+    assert isinstance(trial.model, sequence_trial.Model)
+    return Tagger(OneHot(len(LETTERS)), trial.model.layers(), len(LETTERS))
+
+
+def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
+    """Train; `baseline` is what is reached by who knows the last letter, or how often each is."""
+    if isinstance(trial.data, Hello):
+        metrics = sequence_trial.run(trial, network, ALIGNED, folder)  # pyright: ignore
+        dataset, _ = sequence_trial.load(trial.data)
+        cell, units = trial.model.cell, trial.model.units  # pyright: ignore
+        return metrics | {"baseline": last_letter(dataset), "shapes": shapes(cell, units)}
+    metrics = stream_trial.run(trial, folder, keep_best=True)  # pyright: ignore
+    dataset, _ = stream_trial.load(trial.data)
+    for name, split in (("valid", dataset.valid), ("test", dataset.test)):
+        metrics[f"{name}_bits"] = metrics[f"{name}_nll"] / math.log(2)
+        metrics[f"{name}_baseline"] = frequencies_nll(dataset, split) / math.log(2)
+    return metrics
+
+
+def last_letter(dataset: ExampleDataset) -> float:
+    """The share that is told by who sees the last letter alone."""
+    words = dataset.train
+    assert isinstance(words.targets, Ragged)
+    counts = np.zeros((len(LETTERS), len(LETTERS)), np.int64)
+    np.add.at(counts, (words.inputs.values, words.targets.values), 1)
+    return float(counts.max(axis=1).sum() / counts.sum())
+
+
+def shapes(cell: str, units: int) -> list[str]:
+    """What goes into one layer and what comes out, of one word and of all three at once."""
+    params = CELLS[cell].init(jax.random.key(0), len(LETTERS), units)
+    found = []
+    for words in (WORDS[:1], WORDS):
+        letters = encode(words, LETTERS).values.reshape(len(words), -1)
+        xs = Symbols(jnp.asarray(letters), jnp.eye(len(LETTERS)))
+        _, ys = unroll(CELLS[cell], params, None, xs)
+        found.append(f"{tuple(xs.shape)} → {tuple(ys.shape)}")
+    return found
+
+
+PUBLISHED = read_published(Path(__file__).parent / "published" / "language.csv")
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """Letters told right, and bits a letter."""
+    words = [row for row in rows if row["config"]["data"]["kind"] == "Hello"]
+    texts = [row for row in rows if row["config"]["data"]["kind"] != "Hello"]
+    seen = {shape for row in words for shape in row["metrics"].get("shapes", ())}
+    notes = (f"A layer of {TWO_UNITS.units} units: {', '.join(sorted(seen))}.",) * bool(seen)
+
+    def section(name: str, heading: str) -> Callable[[Mapping[str, Any]], tuple[str, str]]:
+        return lambda config: (name, heading)
+
+    shared: dict[str, Any] = {"title": "The next letter", "system": _system, "published": PUBLISHED}
+    of_words = systems.table(
+        **shared,
+        rows=words,
+        section=section("hello", "hello, eolll, lleel: percent of the letters told"),
+        metric="test_accuracy",
+        times=100.0,
+        notes=notes,
+    )
+    of_texts = [
+        systems.table(
+            **shared,
+            rows=texts,
+            section=section("shakespeare", f"tiny Shakespeare, {split} split: bits a letter"),
+            metric=f"{split}_bits",
+            baseline=f"{split}_baseline",
+        )
+        for split in ("valid", "test")
+    ]
+    return systems.one_below_the_other(of_words, *of_texts)
+
+
+def _system(config: Mapping[str, Any]) -> str:
+    model = config["model"]
+    layers = "layer" if model["num_layers"] == 1 else "layers"
+    return f"{model['cell']}, {model['num_layers']} {layers}"
