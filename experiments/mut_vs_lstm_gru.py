@@ -28,17 +28,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqlab import comparison, grid, stream_trial
-from seqlab.cells import CELLS
 from seqlab.comparison import confirmation, read_published
 from seqlab.data import Arithmetic, DataConfig, Memorisation, Music, Ptb, Xml
 from seqlab.data.arithmetic import FLOOR
 from seqlab.data.xml import ANCHORS
 from seqlab.errors import InputError, nearest
-from seqlab.optim import Schedule
 from seqlab.rows import Rows
+from seqlab.schedule import Schedule, TrainConfig
 from seqlab.stream_trial import COST_ALIKE, VARIES, Model, outline, run_pack
 from seqlab.tables import Column, Table
-from seqlab.train import TrainConfig
 from seqlab.trial import BUDGETS, as_dict, flatten, replace
 from seqlab.trial_fields import Optim
 
@@ -313,7 +311,7 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
         for key, title in MEASURES.get(task, {"test_nll": "nats"}).items():
             section = {"task": task, "budget": budget, "measure": key}
             section["section"] = _heading(budget, task, title, configs[group]) + changes
-            for cell in sorted(cells, key=[*ARCHITECTURES, *CELLS, *sorted(cells)].index):
+            for cell in sorted(cells, key=[*ARCHITECTURES, *sorted(cells)].index):
                 name = {"architecture": ARCHITECTURES.get(cell, cell), "cell": cell}
                 paper = PUBLISHED.get((task, key, cell))
                 outcome = outcomes[group, cell]

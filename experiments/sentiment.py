@@ -7,7 +7,9 @@ been reported to reach without pretrained vectors.
     python launch.py run sentiment --budget smoke            SST-2, one short run; a minute
     python launch.py run sentiment                           an hour on two cores
     python launch.py run sentiment --set model.cell=gru,mut1
+    python launch.py sample sentiment --prompt "a film one does not forget"
     python launch.py run sentiment --budget paper            wider, five seeds; an accelerator
+    python launch.py plot sentiment                          which words attention looks at
 
 On SST-2 three ways to pool, one and two layers, three seeds each; on MR ten folds of one of them.
 
@@ -19,24 +21,33 @@ Source: Socher et al. 2013; Pang and Lee 2005; `published/language.csv` says whe
 ours is from.
 """
 
-from collections.abc import Mapping
+import itertools
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+import jax
 import numpy as np
 
-from seqlab import sequence_trial, systems
+from seqlab import sample, sequence_trial, systems, train_sequences
+from seqlab.buckets import Batch
 from seqlab.comparison import read_published
 from seqlab.data import ExampleDataset, MovieReviews, Sst
+from seqlab.data.examples import decode
 from seqlab.errors import InputError, nearest
 from seqlab.models.sequence import Classifier, Pooling, SymbolEmbedding
 from seqlab.optim import Schedule
+from seqlab.sample import Asked, Sampler
 from seqlab.sequence_trial import Model
 from seqlab.tables import Table
-from seqlab.train_sequences import MANY_TO_ONE, SequenceTrainConfig
+from seqlab.train_sequences import MANY_TO_ONE, Program, SequenceTrainConfig
 from seqlab.trial import BUDGETS, replace
 from seqlab.trial_fields import Optim
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ALONE = False
 
@@ -99,10 +110,57 @@ def network(trial: Trial, dataset: ExampleDataset) -> Classifier:
 
 def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
     """Train the trial's network; `baseline` is the accuracy of the most frequent class of train."""
-    metrics = sequence_trial.run(trial, network, MANY_TO_ONE, folder)
+    look = read_attentively if trial.pooling == "attention" else None
+    metrics = sequence_trial.run(trial, network, MANY_TO_ONE, folder, look)
     dataset, _ = sequence_trial.load(trial.data)
     most_frequent = np.bincount(np.asarray(dataset.train.targets)).argmax()
     return metrics | {"baseline": float(np.mean(dataset.test.targets == most_frequent))}
+
+
+# What attention looks at
+
+SHOWN = 8  # sentences that the result keeps
+WORDS, LETTERS = 6, 60  # at least so many words, and no more letters than there is room for
+
+
+def read_attentively(program: Program, params: Any, dataset: ExampleDataset) -> dict[str, Any]:
+    """Of the first sentences of the test split that fit a line: weights, truth and guess."""
+    said, weights = train_sequences.outputs(said_and_weights, program, params, dataset.test)
+    sentences = decode(dataset.test.inputs, dataset.symbols)
+    fitting = (
+        n
+        for n, words in enumerate(sentences)
+        if len(words) >= WORDS and len(" ".join(words)) <= LETTERS
+    )
+    return {
+        "read": [
+            {
+                "words": sentences[n],
+                "weights": [round(float(w), 4) for w in weights[n, : len(sentences[n])]],
+                "truth": dataset.classes[dataset.test.targets[n]],  # pyright: ignore
+                "guess": dataset.classes[said[n].argmax()],
+                "probability": round(float(said[n].max()), 4),
+            }
+            for n in itertools.islice(fitting, SHOWN)
+        ]
+    }
+
+
+def said_and_weights(program: Program, params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """p(class) [B, K], and how much of each word is in what is read, [B, T]."""
+    given = program.wiring.arguments(batch)
+    logits, seen = program.model.apply(params, *given, mutable="intermediates")
+    return jax.nn.softmax(logits), seen["intermediates"]["attention"][0]  # pyright: ignore
+
+
+SAMPLED = ("data.kind=Sst",)
+
+
+def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
+    """What it thinks of a film."""
+    dataset, _ = sequence_trial.load(trial.data)
+    program = Program(network(trial, dataset), MANY_TO_ONE, trial.optim.optimizer)
+    return sample.classifies(program, folder, dataset, asked)
 
 
 PUBLISHED = read_published(Path(__file__).parent / "published" / "language.csv")
@@ -131,3 +189,43 @@ def _system(config: Mapping[str, Any]) -> str:
     model = config["model"]
     ways = "bidirectional " if model["bidirectional"] else ""
     return f"{ways}{model['cell']}, {model['num_layers']} × {model['units']}, {config['pooling']}"
+
+
+def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":
+    """Test sentences, each word on a ground as dark as its weight; of the first seed or fold."""
+    from seqlab import plots
+
+    drawn = {}
+    for row in sorted(rows, key=lambda row: (row["config"]["seed"], json.dumps(row["config"]))):
+        task, heading = _section(row["config"])
+        name = f"attention_{task}_{row['config']['budget']}"
+        if "read" not in row["metrics"] or name in drawn:
+            continue
+        read = row["metrics"]["read"]
+        figure, axes = plots.panels(height=0.3 * len(read) + 0.5)
+        panel = axes[0, 0]
+        shown = plots.shaded_text(
+            panel,
+            [" ".join(some["words"]) for some in read],
+            [_spread(some["words"], some["weights"]) for some in read],
+            most=max(max(some["weights"]) for some in read),
+        )
+        panel.set_yticks(range(len(read)), [_verdict(some) for some in read])
+        panel.tick_params(length=0)
+        figure.colorbar(shown, ax=panel, label="attention", fraction=0.03)
+        figure.suptitle(f"{heading}: {_system(row['config'])}")
+        drawn[name] = figure
+    return drawn
+
+
+def _spread(words: Sequence[str], weights: Sequence[float]) -> list[float]:
+    """The weight of a word on each of its letters, none on the spaces between."""
+    shades = []
+    for word, weight in zip(words, weights, strict=True):
+        shades += [weight] * len(word) + [0.0]
+    return shades[:-1]
+
+
+def _verdict(some: Mapping[str, Any]) -> str:
+    right = "right" if some["guess"] == some["truth"] else f"it is {some['truth']}"
+    return f"{some['guess']}, {some['probability']:.0%}: {right}"

@@ -18,18 +18,21 @@ Source: Zaremba, Sutskever and Vinyals, Recurrent Neural Network Regularization,
 `published/language.csv` says where each value beside ours is from.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqlab import stream_trial, systems
+from seqlab import sample, stream_trial, systems
 from seqlab.comparison import read_published
 from seqlab.data import Ptb, WikiText2
 from seqlab.data.stream import frequencies_nll
+from seqlab.data.tokens import words
 from seqlab.errors import InputError, nearest
 from seqlab.optim import Schedule
+from seqlab.sample import Asked, Sampler
 from seqlab.stream_trial import Model, check
 from seqlab.tables import Table
 from seqlab.train import TrainConfig
@@ -94,6 +97,22 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
         "test_perplexity": math.exp(metrics["test_nll"]),
         "baseline": math.exp(frequencies_nll(dataset, dataset.test)),
     }
+
+
+SAMPLED = ("data.kind=Ptb",)
+
+
+def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
+    """What may follow a line; words that are not in the vocabulary are unknown."""
+    dataset, _ = stream_trial.load(trial.data)
+    program, _ = stream_trial.compiled(trial)
+    read = functools.partial(words, lower=isinstance(trial.data, Ptb))
+    return sample.continues(program, folder, dataset, asked, read, as_text)
+
+
+def as_text(words: list[str]) -> str:
+    """With spaces before them; <eos> is the end of a line."""
+    return " " + " ".join(words).replace(" <eos>", "\n").replace("\n ", "\n")
 
 
 PUBLISHED = read_published(Path(__file__).parent / "published" / "language.csv")

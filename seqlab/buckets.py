@@ -44,16 +44,27 @@ def padded(examples: Examples, num_buckets: int, begin: int = 0) -> list[Batch]:
         num_buckets: at most; there are fewer where there are fewer lengths.
         begin: what a decoder is given before its first symbol.
     """
-    lengths = examples.inputs.lengths
-    targets = examples.targets
-    if not isinstance(targets, Ragged):
-        targets = Ragged(targets, np.ones(len(lengths), np.int32))
+    lengths, targets = examples.inputs.lengths, _sequences(examples)
     order = np.lexsort((targets.lengths, lengths))
     cuts = np.unique(np.linspace(0, len(order), num_buckets + 1).astype(int))
     return [
         _bucket(examples.inputs, targets, order[start:end], begin)
         for start, end in itertools.pairwise(cuts)
     ]
+
+
+def rectangle(examples: Examples) -> Batch:
+    """All examples in their order, padded to the longest."""
+    rows = np.arange(len(examples.inputs.lengths))
+    return _bucket(examples.inputs, _sequences(examples), rows, begin=0)
+
+
+def _sequences(examples: Examples) -> Ragged:
+    """The targets, those of one each as sequences of one."""
+    targets = examples.targets
+    if isinstance(targets, Ragged):
+        return targets
+    return Ragged(targets, np.ones(len(targets), np.int32))
 
 
 def _bucket(inputs: Ragged, targets: Ragged, rows: np.ndarray, begin: int) -> Batch:

@@ -185,6 +185,22 @@ def _parser() -> argparse.ArgumentParser:
         if name == "work":
             sub.add_argument("--start", type=float, default=0.0, help="where in the list to begin")
 
+    sample = add("sample", commands.sample, "what a trained network says of a line")
+    speaking = sorted(n for n in names if "\ndef sampler(" in (EXPERIMENTS / f"{n}.py").read_text())
+    sample.add_argument(
+        "experiment", choices=speaking, metavar="EXPERIMENT", help=", ".join(speaking)
+    )
+    sample.add_argument("--prompt", metavar="TEXT", help="default: each line of standard input")
+    sample.add_argument("--trial", metavar="ID", help="default: the best by validation loss")
+    sample.add_argument(
+        "--only", action="append", default=[], metavar="PATH=V1,V2", help="of these"
+    )
+    sample.add_argument("--results-dir", help="default: $SEQLAB_RESULTS, or results")
+    sample.add_argument("--data-dir", help="original data files; default: $SEQLAB_DATA")
+    sample.add_argument("--temperature", type=_temperature, metavar="T", help="default: 0.8")
+    sample.add_argument("--length", type=_positive, metavar="N", help="symbols; default: 200")
+    sample.add_argument("--seed", type=_from_zero, metavar="N", help="default: 0")
+
     explain = add("explain", commands.explain, "what of a cell runs in the loop over time")
     explain.add_argument("cell", metavar="CELL")
     for name, default in (("batch", 20), ("time", 35), ("input", 128), ("hidden", 128)):
@@ -247,6 +263,16 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
+
+
+def _temperature(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return value
 
 
 def _pack(text: str) -> int | str:

@@ -255,7 +255,10 @@ def plot(options: argparse.Namespace) -> int:
     _, rows = _rows(options)
     figures = partial(_general_figures, options) if general else experiment.figures
     folder = options.output_dir or results.named_root(options.results_dir) / name / "plots"
-    for path in plots.draw(figures, rows, Path(folder)):
+    paths = plots.draw(figures, rows, Path(folder))
+    if not paths:
+        raise InputError("there is nothing to draw in these results")
+    for path in paths:
         print(path)
     return 0
 
@@ -284,7 +287,7 @@ def report(options: argparse.Namespace) -> int:
     try:
         from seqlab import plots, report
     except ModuleNotFoundError as error:
-        needed = "a report needs matplotlib, plotly, itables and polars: pip install -e '.[report]'"
+        needed = "a report needs matplotlib, plotly, itables: pip install -e '.[report]'"
         raise InputError(needed) from error
     name = options.experiment
     experiment, rows = _rows(options)
@@ -336,11 +339,43 @@ def _print(table: Any, format: str) -> None:
     if format == "text" and sys.stdout.isatty():
         from rich.console import Console
 
+        from seqlab.tables.terminal import fitted
+
         console = Console()
-        for part in tables.fitted(table, console.width):
+        for part in fitted(table, console.width):
             console.print(part)
     else:
         print(tables.render(table, format))
+
+
+def sample(options: argparse.Namespace) -> int:
+    """What a trained network says of a line, or of each line of standard input."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # one line at a time: no device is to be taken
+    from seqlab import results, sample
+
+    name = options.experiment
+    experiment: Any = importlib.import_module(f"experiments.{name}")
+    root = results.named_root(options.results_dir)
+    if options.trial:
+        conditions = []
+        rows = [row for row in results.rows(root, name) if row["trial_id"] == options.trial]
+        if not rows:
+            known = [row["trial_id"] for row in results.rows(root, name)]
+            raise InputError(f"no result of trial {options.trial}.{nearest(options.trial, known)}")
+    else:
+        conditions = options.only or list(experiment.SAMPLED)
+        rows = results.rows(root, name)
+    if not rows:
+        raise InputError(_none_yet(options))
+    row, folder = sample.trained(root, name, results.select(rows, conditions))
+    trial = sample.as_trial(experiment.Trial, row)
+    asked = sample.Asked(options.temperature, options.length, options.seed)
+    say = experiment.sampler(trial, folder, asked)
+    print(f"trial {row['trial_id']}, {row['metrics']['params']:,} params", file=sys.stderr)
+    if options.prompt is not None:
+        print(say(options.prompt))
+        return 0
+    return sample.lines(sys.stdin, say)
 
 
 def explain(options: argparse.Namespace) -> int:

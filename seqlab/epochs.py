@@ -19,6 +19,9 @@ from seqlab.optim import Schedule
 
 BEST = "best"
 
+Inspect = Callable[[Any], dict[str, Any]]
+"""Of the parameters of the best epoch, what stands beside the metrics: JSON values by name."""
+
 
 class State(Protocol):
     """What is trained: its step is a scalar that counts the updates."""
@@ -49,6 +52,7 @@ def fit(
     schedule: Schedule,
     folder: Path | None = None,
     keep_best: bool = False,
+    inspect: Inspect | None = None,
 ) -> dict[str, Any]:
     """Train until the schedule ends; the metrics are those of the epoch with the best validation.
 
@@ -61,13 +65,18 @@ def fit(
             writes nothing.
         keep_best: leave the parameters of the best epoch in `folder/best`, for whoever wants to
             use them (`checkpoint.restore`).
+        inspect: looks at the parameters of the best epoch when training has ended. With a folder
+            they are those in `folder/best`, so that a resumed run sees the same.
 
     Raises:
         Diverged: a training loss was not finite.
+        CheckpointError: what is to be inspected is damaged.
         KeyboardInterrupt: after a signal, when the state at the next boundary is saved.
     """
     log = Log(folder)
     state = log.resume(state)
+    keep_best = keep_best or inspect is not None
+    best_params = None
     with interruption.at_boundaries() as interrupted:
         while (halving := schedule.next_halving(_valid_nlls(log))) is not None:
             rate = jnp.asarray(learning_rate * 0.5**halving)
@@ -90,6 +99,9 @@ def fit(
                 epoch |= _of("test", training.score("test", state.params))
                 if keep_best and folder is not None:
                     checkpoint.save(folder / BEST, int(state.step), state.params, keep=1)
+                elif keep_best:
+                    # A copy: the next step is given the state to write over.
+                    best_params = jax.tree.map(jnp.copy, state.params)
             log.append(
                 step=int(state.step),
                 epoch=len(log.epochs) + 1,
@@ -101,7 +113,7 @@ def fit(
             log.commit(int(state.step), state)
 
     best = min(log.epochs, key=lambda epoch: epoch["valid_nll"])
-    return {
+    metrics = {
         **{k: v for k, v in best.items() if k.startswith(("valid_", "test_"))},
         "best_epoch": best["epoch"],
         "epochs": len(log.epochs),
@@ -111,6 +123,23 @@ def fit(
         "params": sum(p.size for p in jax.tree.leaves(state.params)),
         "params_sha256": params_sha256(state.params),
     }
+    if inspect is None:
+        return metrics
+    if folder is not None:
+        best_params = restore_best(folder, state.params)
+    return metrics | inspect(best_params)
+
+
+def restore_best(folder: Path, like: Any) -> Any:
+    """The parameters that a run has left in `folder/best`.
+
+    Raises:
+        CheckpointError: there are none, they are damaged, or they are not of the form of `like`.
+    """
+    found = checkpoint.restore(folder / BEST, like)
+    if found is None:
+        raise checkpoint.CheckpointError(f"no checkpoint in {folder / BEST}")
+    return found[1]
 
 
 def _of(split: str, found: dict[str, float]) -> dict[str, float]:

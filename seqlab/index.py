@@ -188,13 +188,16 @@ class Segment:
     def __init__(self, content: bytes):
         self.content = content
         self.names = list(pl.read_parquet_schema(content))
-        self.identities = self.read([])[ID]
+        self.identities = self._decoded([ID])[ID]
         self.height = len(self.identities)
 
     def read(self, names: Sequence[str]) -> pl.DataFrame:
         """The identities and these columns."""
-        wanted = list(dict.fromkeys([ID, *names]))
-        return pl.read_parquet(self.content, columns=wanted, use_statistics=False)
+        wanted = [name for name in dict.fromkeys(names) if name != ID]
+        return pl.DataFrame([self.identities, *(self._decoded(wanted) if wanted else ())])
+
+    def _decoded(self, names: Sequence[str]) -> pl.DataFrame:
+        return pl.read_parquet(self.content, columns=list(names), use_statistics=False)
 
 
 def _read(path: Path) -> Segment | None:

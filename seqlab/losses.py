@@ -1,9 +1,13 @@
 """Losses per position, in nats. The caller sums and divides; positions outside `where` are 0."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
+
+LOG_2_PI = math.log(2 * math.pi)
 
 
 def symbol_nll(
@@ -30,4 +34,20 @@ def class_nll(
     nll = optax.softmax_cross_entropy(
         logits, jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
     )
+    return jnp.where(where, nll, 0.0)
+
+
+def squared_error(
+    predicted: Float[Array, "B U C"], targets: Float[Array, "B U C"], where: Bool[Array, "B U"]
+) -> Float[Array, "B U"]:
+    """Σ_c (predicted_c - target_c)², in the square of the unit of the targets."""
+    error = jnp.square(predicted - targets).sum(axis=-1)
+    return jnp.where(where, error, 0.0)
+
+
+def measurement_nll(
+    predicted: Float[Array, "B U C"], targets: Float[Array, "B U C"], where: Bool[Array, "B U"]
+) -> Float[Array, "B U"]:
+    """Σ_c -log N(target_c; predicted_c, 1) = ½ squared error + ½ C log 2π."""
+    nll = 0.5 * squared_error(predicted, targets, where) + 0.5 * targets.shape[-1] * LOG_2_PI
     return jnp.where(where, nll, 0.0)

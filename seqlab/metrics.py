@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, Shaped, UInt8
 
 from seqlab.errors import InputError
-from seqlab.losses import class_nll, frame_nll, symbol_nll
+from seqlab.losses import class_nll, frame_nll, measurement_nll, squared_error, symbol_nll
 
 
 def symbol_sums(
@@ -33,6 +33,17 @@ def frame_sums(
     return {
         "count": where.sum().astype(jnp.float32),
         "nll": frame_nll(logits, targets, where).sum(),
+    }
+
+
+def measurement_sums(
+    predicted: Float[Array, "B U C"], targets: Float[Array, "B U C"], where: Bool[Array, "B U"]
+) -> dict[str, Float[Array, ""]]:
+    """Sums of nll (nats, of a Gaussian of unit variance) and squared error, over all channels."""
+    return {
+        "count": where.sum().astype(jnp.float32),
+        "nll": measurement_nll(predicted, targets, where).sum(),
+        "squared_error": squared_error(predicted, targets, where).sum(),
     }
 
 

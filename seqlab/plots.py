@@ -20,7 +20,9 @@ import matplotlib
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from seqlab.errors import InputError
 
@@ -91,14 +93,12 @@ def draw(
         What was written.
 
     Raises:
-        InputError: nothing was drawn, a name is no file name, or the folder cannot be written.
+        InputError: a name is no file name, or the folder cannot be written.
     """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # whatever a matplotlibrc says
         matplotlib.rcParams.update(STYLE)
         drawn = figures(rows)
-        if not drawn:
-            raise InputError("there is nothing to draw in these results")
         for name in drawn:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
                 raise InputError(f"figure {name!r} is not a name of letters, digits, '_' and '-'")
@@ -135,3 +135,35 @@ def picture(axes: Axes, image: np.ndarray, title: str = "", limits: tuple[float,
     axes.set(title=title, xticks=[], yticks=[])
     axes.grid(False)
     axes.spines[:].set_visible(False)
+
+
+def shaded_text(
+    axes: Axes, lines: Sequence[str], shades: Sequence[Sequence[float]], most: float
+) -> AxesImage:
+    """Text on a ground from white to blue, letter by letter.
+
+    Args:
+        axes: as wide as a page.
+        lines: of text, from above.
+        shades: of each line, a value for each of its letters: 0 is white, `most` is blue.
+        most: what is beyond is blue, too.
+
+    Returns:
+        The ground, for a colour bar.
+    """
+    width = max(map(len, lines))
+    ground = np.zeros((len(lines), width))
+    for row, values in enumerate(shades):
+        ground[row, : len(values)] = values
+    blue = LinearSegmentedColormap.from_list("white to blue", ("white", COLOURS[5]))
+    shown = axes.imshow(ground, blue, aspect="auto", interpolation="nearest", vmin=0, vmax=most)
+    size = min(8.0, 0.8 * PAGE_WIDTH * 72 / width / 0.6)  # a letter is 0.6 times as wide as high
+    font = {"family": "DejaVu Sans Mono", "size": size, "ha": "center", "va": "center"}
+    for row, line in enumerate(lines):
+        for column, letter in enumerate(line):
+            if not letter.isspace():
+                axes.text(column, row, letter, parse_math=False, **font)
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    return shown

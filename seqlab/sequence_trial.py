@@ -60,6 +60,7 @@ def run(
     network: Callable[[Any, ExampleDataset], nn.Module],
     wiring: Wiring,
     folder: Path | None = None,
+    inspect: Callable[[Program, Any, ExampleDataset], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Train a network on examples; metrics of the epoch with the best validation.
 
@@ -68,12 +69,15 @@ def run(
         network: what it is for the trial's data.
         wiring: how the network is called.
         folder: of the attempt; the best parameters are left in `folder/best`.
+        inspect: looks at what has been trained, (program, parameters of the best epoch, data set);
+            what it finds, JSON values by name, is added to the metrics.
     """
     dataset, sha256 = load(trial.data)
     same_data(folder, sha256)
     program = Program(network(trial, dataset), wiring, trial.optim.optimizer)
     splits = Splits(dataset.train, dataset.valid, dataset.test)
+    look = None if inspect is None else lambda params: inspect(program, params, dataset)
     metrics = train_sequences.fit(
-        program, settings(trial), splits, trial.train, folder, keep_best=True
+        program, settings(trial), splits, trial.train, folder, keep_best=True, inspect=look
     )
     return metrics | {"dataset_sha256": sha256}

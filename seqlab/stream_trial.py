@@ -1,25 +1,25 @@
-"""What the experiments on streams share: the fields of a trial, its network, how it is run."""
+"""What the experiments on streams share: the fields of a trial, its network, how it is run.
+
+A table is made of fields alone: what the programs need is imported by the functions that need it.
+"""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import jax
-import jax.numpy as jnp
-
-from seqlab import data, packs, train, trial_fields
-from seqlab.cells import CELLS
+from seqlab import data, trial_fields
 from seqlab.data import DataConfig, Dataset, Music
 from seqlab.data.fingerprint import fingerprint
 from seqlab.errors import InputError
-from seqlab.history import same_data
-from seqlab.models.budget import count_params, units_for_budget
-from seqlab.models.rnn import stack
-from seqlab.models.sequence import FramePredictor, LanguageModel
-from seqlab.pack_log import News
 from seqlab.trial_fields import settings
+
+if TYPE_CHECKING:
+    from seqlab.models.sequence import FramePredictor, LanguageModel
+    from seqlab.pack_log import News
+    from seqlab.packs import Outline
+    from seqlab.train import Program
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,25 @@ check_data = functools.cache(data.check)
 @functools.cache
 def num_params(cell: str, num_layers: int, source: type, units: int) -> int:
     """Parameters of the network with so many units, embedding and head counted."""
+    import jax
+    import jax.numpy as jnp
+
+    from seqlab.models.budget import count_params
+
     one = jax.ShapeDtypeStruct(
         *(((1, 1, 88), jnp.uint8) if source is Music else ((1, 1), jnp.int32))
     )
     return count_params(network(cell, num_layers, source, units), one)
 
 
-def network(cell: str, num_layers: int, source: type, units: int) -> LanguageModel | FramePredictor:
+def network(
+    cell: str, num_layers: int, source: type, units: int
+) -> "LanguageModel | FramePredictor":
     """Embedding as wide as the cells, which MUT1 and MUT2 need; the stack; the head."""
+    from seqlab.cells import CELLS
+    from seqlab.models.rnn import stack
+    from seqlab.models.sequence import FramePredictor, LanguageModel
+
     layers = stack(CELLS[cell], units, num_layers)
     kind = FramePredictor if source is Music else LanguageModel
     return kind(layers, data.CHANNELS[source], units)
@@ -87,27 +98,52 @@ def load(config: DataConfig) -> tuple[Dataset, str]:
     return dataset, fingerprint(dataset)
 
 
-def compiled(trial: StreamTrial) -> tuple[train.Program, int]:
+def compiled(trial: StreamTrial) -> "tuple[Program, int]":
     """What is compiled for a trial and all of its shape, and the units of a layer."""
+    from seqlab import train
+    from seqlab.models.budget import units_for_budget
+
     kind = trial.model.cell, trial.model.num_layers, type(trial.data)
     units = units_for_budget(functools.partial(num_params, *kind), trial.model.parameter_budget)
     objective = train.FRAMES if isinstance(trial.data, Music) else train.SYMBOLS
     return train.Program(network(*kind, units), objective, trial.optim.optimizer), units
 
 
-def run(trial: StreamTrial, folder: Path | None = None, keep_best: bool = False) -> dict[str, Any]:
-    """Train the trial's network on its stream; metrics of the epoch with the best validation."""
+def run(
+    trial: StreamTrial,
+    folder: Path | None = None,
+    keep_best: bool = False,
+    inspect: "Callable[[Program, Any, Dataset], dict[str, Any]] | None" = None,
+) -> dict[str, Any]:
+    """Train the trial's network on its stream; metrics of the epoch with the best validation.
+
+    Args:
+        trial: which.
+        folder: of the attempt.
+        keep_best: leave the parameters of the best epoch in `folder/best`.
+        inspect: looks at what has been trained, (program, parameters of the best epoch, data set);
+            what it finds, JSON values by name, is added to the metrics.
+    """
+    from seqlab import train
+    from seqlab.history import same_data
+
     dataset, sha256 = load(trial.data)
     same_data(folder, sha256)
     program, units = compiled(trial)
-    metrics = train.fit(program, settings(trial), dataset, trial.train, folder, keep_best)
+    look = None if inspect is None else lambda params: inspect(program, params, dataset)
+    metrics = train.fit(program, settings(trial), dataset, trial.train, folder, keep_best, look)
     return metrics | {"units": units, "dataset_sha256": sha256}
 
 
 def run_pack(
     trials: Sequence[StreamTrial], folder: Path | None = None, memory: int | None = None
-) -> Iterator[News]:
+) -> "Iterator[News]":
     """As `run`, of all trials of a pack at once."""
+    import jax
+
+    from seqlab import packs
+    from seqlab.history import same_data
+
     first = trials[0]
     dataset, sha256 = load(first.data)
     same_data(folder, sha256)
@@ -119,8 +155,10 @@ def run_pack(
         yield news.with_metrics(found)
 
 
-def outline(trials: Sequence[StreamTrial]) -> packs.Outline:
+def outline(trials: Sequence[StreamTrial]) -> "Outline":
     """What a pack of these trials would be."""
+    from seqlab import packs
+
     dataset, _ = load(trials[0].data)
     program, _ = compiled(trials[0])
     return packs.outline(program, [settings(t) for t in trials], dataset, trials[0].train)

@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from seqlab import results
@@ -60,7 +60,7 @@ def table(
         published: of others, by (task, metric, system).
         times: what values are shown times, 100 for percent.
         notes: more of them.
-        baseline: what in the metrics is that of the trivial system.
+        baseline: what in the metrics is that of the trivial system, or of several by their names.
     """
     groups: dict[tuple[str, str, str], dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
@@ -72,10 +72,8 @@ def table(
     for (budget, task, heading), alike in sorted(groups.items(), key=_order):
         place = {"section": f"{heading} · {budget} budget", "budget": budget, "task": task}
         found = [row["metrics"] for some in alike.values() for row in some]
-        trivial = [metrics[baseline] for metrics in found if baseline in metrics]
-        if trivial:
-            value = times * statistics.fmean(trivial)
-            lines.append(place | {"system": "baseline", "value": value})
+        for name, values in _trivial(found, baseline).items():
+            lines.append(place | {"system": name, "value": times * statistics.fmean(values)})
         for (of_task, of_metric, name), other in published.items():
             if (of_task, of_metric) == (task, metric):
                 told = {"value": times * other.value, "mark": other.mark, "source": other.table}
@@ -93,6 +91,15 @@ def one_below_the_other(first: Table, *others: Table) -> Table:
     rows = [row for table in tables for row in table.rows]
     notes = dict.fromkeys(note for table in tables for note in table.notes)
     return Table(first.title, COLUMNS, tuple(rows), "section", tuple(notes))
+
+
+def _trivial(found: Iterable[Mapping[str, Any]], baseline: str) -> dict[str, list[float]]:
+    values: dict[str, list[float]] = defaultdict(list)
+    for metrics in found:
+        told = metrics.get(baseline, {})
+        for name, value in (told if isinstance(told, dict) else {"baseline": told}).items():
+            values[name].append(value)
+    return values
 
 
 def _order(group: tuple[tuple[str, str, str], Any]) -> tuple[int, str]:

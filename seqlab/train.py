@@ -20,6 +20,7 @@ from flax import struct
 
 from seqlab import epochs, losses, metrics, optim
 from seqlab.data.stream import Dataset, Stream
+from seqlab.schedule import TrainConfig as TrainConfig
 
 
 class Objective(NamedTuple):
@@ -31,6 +32,7 @@ class Objective(NamedTuple):
 
 SYMBOLS = Objective(losses.symbol_nll, metrics.symbol_sums)
 FRAMES = Objective(losses.frame_nll, metrics.frame_sums)
+MEASUREMENTS = Objective(losses.measurement_nll, metrics.measurement_sums)
 
 
 class Program(NamedTuple):
@@ -39,24 +41,6 @@ class Program(NamedTuple):
     model: nn.Module
     objective: Objective
     optimizer: str
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """How a stream is cut, and when to stop.
-
-    Attributes:
-        batch_size: B, rows of the stream read side by side.
-        unroll: T, steps of backpropagation.
-        steps_per_epoch: steps between two validations; None means once through the stream. A
-            generated stream may be longer than that, so that no epoch sees what another has seen.
-        schedule: learning rate and end.
-    """
-
-    batch_size: int = 20
-    unroll: int = 35
-    steps_per_epoch: int | None = None
-    schedule: optim.Schedule = dataclasses.field(default_factory=optim.Schedule)
 
 
 class Windows(NamedTuple):
@@ -182,6 +166,7 @@ def fit(
     config: TrainConfig,
     folder: Path | None = None,
     keep_best: bool = False,
+    inspect: epochs.Inspect | None = None,
 ) -> dict[str, Any]:
     """Train until the schedule ends; the metrics are those of the epoch with the best validation.
 
@@ -193,6 +178,7 @@ def fit(
         folder: where the log and the checkpoints go, one an epoch, and are resumed from; None
             writes nothing.
         keep_best: leave the parameters of the best epoch in `folder/best`.
+        inspect: looks at them when training has ended; what it finds is added to the metrics.
 
     Raises:
         Diverged: a training loss was not finite.
@@ -220,4 +206,5 @@ def fit(
         config.schedule,
         folder,
         keep_best,
+        inspect,
     )

@@ -156,6 +156,7 @@ def fit(
     folder: Path | None = None,
     begin: int = 0,
     keep_best: bool = False,
+    inspect: epochs.Inspect | None = None,
 ) -> dict[str, Any]:
     """Train until the schedule ends; the metrics are those of the epoch with the best validation.
 
@@ -168,6 +169,7 @@ def fit(
             writes nothing.
         begin: what a decoder is given before its first symbol.
         keep_best: leave the parameters of the best epoch in `folder/best`.
+        inspect: looks at them when training has ended; what it finds is added to the metrics.
 
     Raises:
         Diverged: a training loss was not finite.
@@ -200,6 +202,7 @@ def fit(
         config.schedule,
         folder,
         keep_best,
+        inspect,
     )
 
 
@@ -212,3 +215,36 @@ def sums(
         for work in buckets.in_order(split, batch_size, STEPS_PER_DISPATCH)
     ]
     return jax.tree.map(lambda *values: sum(values), *parts)
+
+
+def outputs(
+    compute: Callable[[Program, Any, Batch], Any],
+    program: Program,
+    params: Any,
+    examples: Examples,
+    batch_size: int = 64,
+) -> Any:
+    """What is computed of every example, in their order: a tree of arrays [M, …].
+
+    Args:
+        compute: (program, params, B rows padded to the longest of all examples) to a tree of arrays
+            [B, …]. A function of a module, not a lambda: it is compiled once for all trials of a
+            shape.
+        program: what has been trained.
+        params: of its network.
+        examples: M of them.
+        batch_size: B.
+    """
+    whole = buckets.rectangle(examples)
+    parts = [
+        _outputs(compute, program, params, whole, jnp.asarray(rows))
+        for work in buckets.in_order([whole], batch_size, 1)
+        for rows in work.rows
+    ]
+    size = len(whole.lengths)
+    return jax.tree.map(lambda *some: np.concatenate(some)[:size], *parts)
+
+
+@functools.partial(jax.jit, static_argnames=("compute", "program"))
+def _outputs(compute: Any, program: Program, params: Any, whole: Batch, rows: jax.Array) -> Any:
+    return compute(program, params, buckets.take(whole, rows))

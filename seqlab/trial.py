@@ -1,6 +1,7 @@
 """A trial is one resolved configuration, a frozen dataclass; its identity is the hash of it."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -12,6 +13,7 @@ from seqlab.errors import InputError, nearest
 
 KIND = "kind"  # stands in a configuration beside the fields of each part
 BUDGETS = ("smoke", "default", "paper")
+SCALARS = (bool, int, float, str, types.NoneType)
 
 T = TypeVar("T")
 
@@ -20,12 +22,48 @@ def as_dict(trial: Any) -> dict[str, Any]:
     """The configuration as nested dicts of JSON values; every part names its kind."""
 
     def convert(value: Any) -> Any:
+        if isinstance(value, SCALARS):
+            return value
         if dataclasses.is_dataclass(value):
-            fields = {f.name: convert(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            fields = {name: convert(getattr(value, name)) for name in _names(type(value))}
             return {KIND: type(value).__name__, **fields}
         return list(value) if isinstance(value, tuple) else value
 
     return convert(trial)
+
+
+@functools.cache  # a grid has many trials, of few kinds
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def from_dict(kind: type[T], config: dict[str, Any]) -> T:
+    """The trial, or the part of one, that `as_dict` has made a configuration of.
+
+    Raises:
+        InputError: the fields are not those that it has now.
+    """
+    hints = typing.get_type_hints(kind)
+    if not _is_of(kind, config):
+        raise InputError(
+            f"{config[KIND]} had other fields or another name than {kind.__name__} has"
+        )
+
+    def convert(value: Any, annotation: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(value)
+        if not isinstance(value, dict):
+            return value
+        kinds = typing.get_args(annotation) or (annotation,)
+        return from_dict(next((k for k in kinds if _is_of(k, value)), kinds[0]), value)
+
+    return kind(**{name: convert(config[name], hints[name]) for name in config if name != KIND})
+
+
+def _is_of(kind: type, config: dict[str, Any]) -> bool:
+    if not dataclasses.is_dataclass(kind) or kind.__name__ != config[KIND]:
+        return False
+    return {field.name for field in dataclasses.fields(kind)} == set(config) - {KIND}
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

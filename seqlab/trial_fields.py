@@ -1,13 +1,17 @@
-"""Fields that the trials of recurrent networks share, and what may stand in them."""
+"""Fields that the trials of recurrent networks share, and what may stand in them.
+
+A table is made of fields alone: what the programs need is imported by the functions that need it.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from seqlab.cells import CELLS
 from seqlab.errors import InputError, nearest
-from seqlab.optim import OPTIMIZERS, Settings
 from seqlab.trial import get
+
+if TYPE_CHECKING:
+    from seqlab.optim import Settings
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,9 @@ def check(trial: Trained, positive: Iterable[str] = ()) -> None:
         trial: which.
         positive: further fields that have to be above 0, or None.
     """
+    from seqlab.cells import CELLS
+    from seqlab.optim import OPTIMIZERS
+
     if not 0 <= trial.seed < 2**31:
         raise InputError(f"seed must be from 0 to {2**31 - 1}, not {trial.seed}")
     if trial.model.cell not in CELLS:
@@ -72,8 +79,10 @@ def check(trial: Trained, positive: Iterable[str] = ()) -> None:
         raise InputError(f"optim.dropout_rate must be in [0, 1), not {rate}")
 
 
-def settings(trial: Trained) -> Settings:
+def settings(trial: Trained) -> "Settings":
     """What differs between trials of one shape."""
+    from seqlab.optim import Settings
+
     return Settings(
         learning_rate=trial.optim.learning_rate,
         clip_norm=trial.optim.clip_norm,

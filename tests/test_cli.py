@@ -496,6 +496,26 @@ def test_json_is_all_there_is_on_standard_output(command, tmp_path, verb):
         assert diverged in table["notes"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["table", NAME],
+        ["table", NAME, "--by", "model.cell", "--metric", "test_nll", "--best"],
+        ["status", NAME],
+    ],
+)
+def test_who_only_looks_waits_for_nothing_that_computes(tmp_path, arguments):
+    for trial in mut.trials("smoke")[:3]:
+        commit(tmp_path, trial)
+    arguments = [*arguments, "--results-dir", str(tmp_path)]
+    program = f"import sys; from seqlab import cli; assert cli.main({arguments}) == 0; "
+    program += "print(*{'polars', 'jax', 'flax', 'scipy', 'pandas'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "polars"
+
+
 # A grid of real processes
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seqlab.intervals import mean_ci
+from seqlab.intervals import mean_ci, t_quantile
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
@@ -17,6 +17,22 @@ def test_is_the_t_interval_of_scipy(n, confidence):
     assert half is not None
     low, high = stats.t.interval(confidence, n - 1, np.mean(values), stats.sem(values))
     np.testing.assert_allclose([mean - half, mean + half], [low, high], rtol=1e-12)
+
+
+@pytest.mark.parametrize("confidence", [0.01, 0.5, 0.95, 0.999])
+def test_the_quantile_is_that_of_scipy(confidence):
+    freedoms = [*range(1, 40), 99, 100, 299, 300, 1999, 2000]
+    found = [t_quantile(confidence, freedom) for freedom in freedoms]
+    expected = stats.t.ppf((1 + confidence) / 2, freedoms)
+    np.testing.assert_allclose(found, expected, rtol=2e-12)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
+def test_the_quantile_of_many_values_is_that_of_the_normal_distribution(confidence):
+    # t ≈ z + (z³ + z) / 4ν: Abramowitz and Stegun 26.7.5
+    freedom, z = 200_000, stats.norm.ppf((1 + confidence) / 2)
+    expected = z + (z**3 + z) / (4 * freedom)
+    assert t_quantile(confidence, freedom) == pytest.approx(expected, rel=1e-9)
 
 
 def test_by_hand():

@@ -82,9 +82,8 @@ def test_a_name_that_is_no_file_name_writes_nothing(tmp_path, name):
     assert not any(tmp_path.iterdir())
 
 
-def test_nothing_drawn_is_said(tmp_path):
-    with pytest.raises(InputError, match="nothing to draw"):
-        plots.draw(lambda rows: {}, [], tmp_path / "plots")
+def test_nothing_drawn_is_nothing_saved(tmp_path):
+    assert plots.draw(lambda rows: {}, [], tmp_path) == []
     assert not any(tmp_path.iterdir())
 
 
@@ -212,6 +211,9 @@ def test_what_cannot_be_plotted_is_one_line(plot, tmp_path, monkeypatch):
         assert err.count("\n") == 1
         assert part in err
     given.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(filters, "figures", lambda rows: {})
+        assert run("filters") == (2, "", "error: there is nothing to draw in these results\n")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "seqlab.plots")
     monkeypatch.delattr("seqlab.plots")

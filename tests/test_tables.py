@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,7 +15,8 @@ from rich.console import Console
 
 from seqlab import cli, tables
 from seqlab.errors import InputError
-from seqlab.tables import FORMATS, Column, Table, for_terminal, render
+from seqlab.tables import FORMATS, Column, Table, render
+from seqlab.tables.terminal import fitted
 
 LATEX = {  # how LaTeX must be asked for each character that means something to it, or is no letter
     "\\": r"\textbackslash{}",
@@ -256,46 +258,63 @@ def test_latex_grid():
 # HTML, read by the standard library's parser
 
 
+# What may stand in a tag: nothing that runs or is fetched.
+ATTRIBUTES = {"aria-labelledby", "class", "colspan", "headers", "id", "rowspan", "scope", "style"}
+ATTRIBUTES |= {"data-quarto-bootstrap", "data-quarto-disable-processing"}
+
+
 class Page(HTMLParser):
     """What a browser would show, and what it would do besides: nothing, if all is well."""
 
     def __init__(self, text: str):
         super().__init__()
         self.open: list[str] = []
-        self.shown: dict[str, list[str]] = {"caption": [], "p": [], "th": [], "td": []}
+        self.title: list[str] = []
+        self.notes: list[str] = []
         self.rows: list[list[str]] = []
         self.right: list[list[bool]] = []
         self.tags: list[str] = []
+        self.identifiers: list[str] = []
+        self.told: list[str] | None = None  # whose last text is being read
         self.feed(text)
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
-        assert {name for name, _ in attrs} <= {"class", "scope", "colspan"}
+        assert {name for name, _ in attrs} <= ATTRIBUTES
+        values = dict(attrs)
+        classes = (values.get("class") or "").split()
         self.tags.append(tag)
+        if identifier := values.get("id"):
+            self.identifiers.append(identifier)
         if tag == "br":
             self.handle_data("\n")
             return
         self.open.append(tag)
-        if tag == "tr":
+        if tag == "tr" and not {"gt_heading", "gt_sourcenotes"} & set(classes):
             self.rows.append([])
             self.right.append([])
         if tag in ("td", "th"):
-            self.rows[-1].append("")
-            self.right[-1].append(("class", "number") in attrs)
-        elif tag in self.shown:
-            self.shown[tag].append("")
+            self.told = self.rows[-1] if self.rows else None
+            if "gt_title" in classes:
+                self.told = self.title
+            elif "gt_sourcenote" in classes:
+                self.told = self.notes
+            else:
+                self.right[-1].append("gt_right" in classes)
+            assert self.told is not None
+            self.told.append("")
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+        if tag in ("td", "th"):
+            self.told = None
 
     def handle_data(self, data):
-        if not self.open or self.open[-1] not in self.shown:
+        if self.told is None:
             assert self.open[-1:] == ["style"] or data.isspace(), data
-        elif self.open[-1] in ("td", "th"):
-            self.rows[-1][-1] += data
         else:
-            self.shown[self.open[-1]][-1] += data
+            self.told[-1] += data
 
     def handle_comment(self, data):
         raise AssertionError(f"a comment: {data}")
@@ -309,6 +328,7 @@ HOSTILE = [
     "</style><!-- ",
     "]]> --> <!doctype html> <?php ?>",
     "\" onload='x' & &lt; &#60; &amp;amp; &notit;",
+    "{{m^2}} {{*x*}}",
 ]
 
 
@@ -318,8 +338,8 @@ def test_html_shows_every_character(where):
     for text in NASTY + HOSTILE:
         page = Page(render(one_cell(text, where), "html"))
         seen = {
-            "title": page.shown["caption"],
-            "note": page.shown["p"],
+            "title": page.title,
+            "note": page.notes,
             "heading": page.rows[0][:1],
             "section": page.rows[1],
             "cell": page.rows[2][:1],
@@ -334,17 +354,30 @@ def test_html_grid():
     html = render(GRID, "html")
     page = Page(html)
     assert page.rows == SEEN
-    assert page.shown["caption"] == ["Scores"]
-    assert page.shown["p"] == ["First note.", "Second note."]
+    assert page.title == ["Scores"]
+    assert page.notes == ["First note.", "Second note."]
     numbers = [False, True, True, False]
     assert page.right == [numbers if len(row) == 4 else [False] for row in SEEN]
-    table = ["table", "caption", "thead", *["tbody"] * 3]
-    assert [tag for tag in page.tags if tag in table] == table
-    assert page.tags[:2] == ["style", "div"]
+    assert page.tags[:3] == ["div", "style", "table"]
     assert "script" not in page.tags
     assert "url(" not in html  # nothing is fetched
+    assert "@import" not in html
     assert html.isascii()  # whatever encoding the page is in
-    assert html.count('colspan="4"') == 3
+    assert html.count('<th class="gt_group_heading" colspan="4"') == 3
+
+
+def test_html_is_the_same_each_time_and_has_identifiers_of_its_own():
+    html, other = render(GRID, "html"), render(EMPTY, "html")
+    assert html == render(GRID, "html")
+    identifiers = Page(html).identifiers + Page(other).identifiers
+    assert len(set(identifiers)) == len(identifiers)
+
+
+def test_html_without_its_library_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "great_tables", None)
+    with pytest.raises(InputError, match=r"^html needs great_tables: pip install .*html") as error:
+        render(GRID, "html")
+    assert "\n" not in str(error.value)
 
 
 # csv and json, read by the standard library
@@ -446,20 +479,26 @@ def test_text_shows_every_character():
             assert all(part in shown for part in text.split("\n"))
 
 
-def test_a_narrow_terminal_folds_and_loses_nothing():
-    console = Console(file=io.StringIO(), width=24, color_system=None)
-    with console.capture() as capture:
-        console.print(for_terminal(one_cell("abcdefghijklmnopqrstuvwxyz0123456789", "cell")))
-    lines = capture.get().split("\n")
-    assert max(map(len, lines)) <= 24
-    assert set("abcdefghijklmnopqrstuvwxyz0123456789") <= set("".join(lines))
-    assert "…" not in capture.get()
+def test_text_is_aligned_where_characters_are_wide_and_where_cells_have_lines():
+    columns = (Column("a", "a"), Column("n", "n", "d"))
+    rows = ({"a": "日本", "n": 1}, {"a": "two\nlines", "n": 22}, {"a": "x"})
+    lines = render(Table("t", columns, rows), "text").splitlines()
+    assert lines[4:8] == ["  日本     1", "  two     22", "  lines", "  x"]
+    assert lines[1] == lines[3] == lines[8] == " " + "─" * 12
+
+
+def test_a_long_heading_makes_no_column_wider():
+    rows = ({"group": "g" * 80, "a": 1}, {"group": "h", "a": 2})
+    table = Table("t", (Column("group", "group"), Column("a", "a")), rows, section="group")
+    rules = [line for line in render(table, "text").splitlines() if "─" in line]
+    assert set(rules) == {" ───"}
 
 
 def test_a_terminal_gets_colour_and_a_pipe_does_not():
     console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=80)
     with console.capture() as capture:
-        console.print(for_terminal(GRID))
+        for part in fitted(GRID, 80):
+            console.print(part)
     assert "\x1b[" in capture.get()
     assert "\x1b" not in render(GRID, "text")
 
@@ -555,7 +594,7 @@ def test_a_terminal_shows_whole_numbers_and_names_what_it_hides(width):
     table = Table("t", (*columns, Column("s", "s")), rows, section="s")
     console = Console(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as capture:
-        for part in tables.fitted(table, width):
+        for part in fitted(table, width):
             console.print(part)
     shown = capture.get()
     assert max(map(len, shown.splitlines())) <= width

@@ -1,6 +1,7 @@
 """A batch of padded sequences teaches what the sequences teach one by one."""
 
 import functools
+import itertools
 import json
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from seqlab import buckets, checkpoint, epochs, interruption
+from seqlab import buckets, checkpoint, epochs, history, interruption
 from seqlab import train_sequences as ts
 from seqlab.cells import CELLS
 from seqlab.data.examples import Examples, Ragged
@@ -212,6 +213,82 @@ def test_the_parameters_that_are_left_are_those_that_were_tested(unbroken):
     alone = one_by_one("class", of, params, SPLITS.test)
     assert metrics["test_nll"] == pytest.approx(np.mean([nll for nll, _ in alone]), rel=1e-5)
     assert metrics["test_accuracy"] == np.mean([best for _, best in alone])
+
+
+# What looks at what has been trained
+
+
+def seen_logits(of: ts.Program, params, batch: buckets.Batch):
+    return of.wiring.logits(of.model.apply(params, *of.wiring.arguments(batch)))
+
+
+@pytest.mark.parametrize("kind", ["class", "tag"])
+def test_outputs_are_those_of_every_sequence_alone_and_in_their_order(kind):
+    of, data = program(kind), examples(kind, 13, 5)
+    params = begun(of, data).params
+    logits = ts.outputs(seen_logits, of, params, data, batch_size=5)
+    assert len(logits) == len(data.inputs.lengths)
+    log_probs = np.asarray(jax.nn.log_softmax(logits))
+    targets = buckets.rectangle(data).targets
+    scored = np.asarray(buckets.rectangle(data).scored)
+    nll = -np.take_along_axis(log_probs, np.asarray(targets)[..., None], -1)[..., 0][scored]
+    alone = [value for value, _ in one_by_one(kind, of, params, data)]
+    np.testing.assert_allclose(nll, alone, rtol=1e-5, atol=1e-6)
+
+
+def look(params) -> dict:
+    """Everything there is to see: the tested loss, by another way, and the bits."""
+    alone = one_by_one("class", program("class"), params, SPLITS.test)
+    return {"seen_nll": np.mean([nll for nll, _ in alone]), "seen": history.params_sha256(params)}
+
+
+# The first epoch is the best: whoever looks at the last parameters is found out.
+WORSE_AND_WORSE = ts.SequenceTrainConfig(4, 2, Schedule(max_epochs=3, patience=9, halvings=0))
+
+
+def looked_at(folder):
+    too_fast = SETTINGS._replace(learning_rate=30.0, clip_norm=100.0)
+    return timeless(
+        ts.fit(program("class"), too_fast, SPLITS, WORSE_AND_WORSE, folder, 0, False, look)
+    )
+
+
+@pytest.fixture(scope="module")
+def looked_at_once():
+    return looked_at(None)
+
+
+def test_the_best_parameters_are_looked_at(looked_at_once):
+    found = looked_at_once
+    assert found["best_epoch"] < found["epochs"]
+    assert found["seen_nll"] == pytest.approx(found["test_nll"], rel=1e-5)
+    assert found["seen"] != found["params_sha256"]
+
+
+def test_whoever_resumes_after_the_best_epoch_looks_at_the_same(
+    looked_at_once, tmp_path, monkeypatch
+):
+    best, steps, dispatches = looked_at_once["best_epoch"], ts.train_steps, itertools.count()
+    an_epoch = len(
+        buckets.shuffled(buckets.padded(SPLITS.train, 2), 4, ts.STEPS_PER_DISPATCH, 0, 0)
+    )
+
+    def signalled(*arguments):
+        if next(dispatches) == best * an_epoch:
+            interruption.request()
+        return steps(*arguments)
+
+    monkeypatch.setattr(ts, "train_steps", signalled)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            looked_at(tmp_path)
+    finally:
+        interruption.forget()
+    assert looked_at(tmp_path) == looked_at_once
+    assert looked_at(tmp_path) == looked_at_once, "all of it was done already"
+    checkpoint.discard(tmp_path / epochs.BEST)
+    with pytest.raises(checkpoint.CheckpointError, match=r"no checkpoint in .*best"):
+        looked_at(tmp_path)
 
 
 def test_two_seeds_see_other_orders():

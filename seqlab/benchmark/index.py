@@ -4,22 +4,22 @@
     python -m seqlab.benchmark.index 10000
 
 They are what `--budget paper` of the flagship and `--set` make, and the files as a worker writes
-them. Each line is a process of its own. Of a command it is all that it takes, of a function the
-seconds without the time to import. Memory is the most that the process held.
+them. Each line is a command, all that it takes from the start of Python to its end: seconds on the
+clock, seconds of processors, and the most memory that it held.
 """
 
 import argparse
 import hashlib
 import itertools
 import json
+import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,90 +27,63 @@ EXPERIMENT = "mut_vs_lstm_gru"
 NUMBER = 230_000
 LAUNCH = Path(__file__).parent.parent.parent / "launch.py"
 
+# Programs that read results without the command line
+LOAD = "from seqlab import results; results.load(NAME, ROOT)"
+DICTS = "from pathlib import Path; from seqlab import index; list(index.rows(Path(ROOT, NAME)))"
+LEAVE = """
+from pathlib import Path; from seqlab import index
+folder = Path(ROOT, NAME)
+index.leave(folder, [min(path.name for path in folder.glob("[0-9a-f]*"))])
+"""
+
 
 def main(arguments: list[str]) -> None:
-    if len(arguments) == 2:
-        _measure(*arguments)
-        return
     number = int(arguments[0]) if arguments else NUMBER
-    root = tempfile.mkdtemp(prefix="seqlab-index-")
+    root = Path(tempfile.mkdtemp(prefix="seqlab-index-"))
     try:
         began = time.perf_counter()
-        generate(Path(root), number)
+        generate(root, number)
         print(f"{number:,} files written in {time.perf_counter() - began:.1f} s", flush=True)
-        for name in STEPS:
-            subprocess.run([sys.executable, "-m", "seqlab.benchmark.index", name, root], check=True)
+        measure(root)
     finally:
         shutil.rmtree(root)
 
 
-def _measure(name: str, root: str) -> None:
-    step = STEPS[name]()
-    began = time.perf_counter()
-    step(Path(root))
-    seconds = time.perf_counter() - began
-    command = name.startswith("launch.py")
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN if command else resource.RUSAGE_SELF)
-    print(f"{name:44}{seconds:8.2f} s{usage.ru_maxrss / 1024:8,.0f} MiB", flush=True)
+def measure(root: Path) -> None:
+    """Print what each command takes on these results; the first one makes their index."""
+    print(f"{'':54}{'clock':>8}  {'processors':>12}{'memory':>12}")
+    for name, command in commands(root).items():
+        began = time.perf_counter()
+        process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+        processors, memory = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+        print(f"{name:54}{seconds:8.2f} s{processors:12.2f} s{memory:8,.0f} MiB", flush=True)
 
 
-# What is measured: a function that imports what it needs and returns what is timed
+def commands(root: Path) -> dict[str, list[str]]:
+    def launch(command: str, *options: str) -> list[str]:
+        return [str(LAUNCH), command, EXPERIMENT, "--results-dir", str(root), *options]
 
+    def program(text: str) -> list[str]:
+        return ["-c", f"NAME, ROOT = {EXPERIMENT!r}, {str(root)!r}\n{text}"]
 
-def _load() -> Callable[[Path], Any]:
-    from seqlab import aggregate, index, results  # noqa: F401
+    def by(names: str) -> list[str]:
+        return launch("table", "--by", names, "--metric", "test_nll", "--best", "--sort=-mean")
 
-    return lambda root: results.load(EXPERIMENT, str(root))
-
-
-def _by(*names: str) -> Callable[[], Callable[[Path], Any]]:
-    def imported() -> Callable[[Path], Any]:
-        from seqlab import aggregate, index, tables
-
-        def table(root: Path) -> str:
-            frame = index.table(root / EXPERIMENT)
-            grouped = aggregate.table(frame, "benchmark", names, "test_nll", best=True)
-            return tables.render(aggregate.ordered(grouped, "-mean"), "json")
-
-        return table
-
-    return imported
-
-
-def _rows() -> Callable[[Path], Any]:
-    from seqlab import index
-
-    return lambda root: list(index.rows(root / EXPERIMENT))
-
-
-def _leave() -> Callable[[Path], Any]:
-    from seqlab import index
-
-    def leave(root: Path) -> None:
-        first = min(path.name for path in (root / EXPERIMENT).glob("[0-9a-f]*"))
-        index.leave(root / EXPERIMENT, [first])
-
-    return leave
-
-
-def _command(name: str) -> Callable[[], Callable[[Path], Any]]:
-    def run(root: Path) -> None:
-        command = [sys.executable, str(LAUNCH), name, EXPERIMENT, "--results-dir", str(root)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-    return lambda: run
-
-
-STEPS = {
-    "load, and make the index": _load,
-    "load": _load,
-    "table --by model.cell,task --best": _by("model.cell", "task"),
-    "table --by setting --best": _by("setting"),
-    "all rows, as dicts": _rows,
-    f"launch.py table {EXPERIMENT}": _command("table"),
-    f"launch.py status {EXPERIMENT}": _command("status"),
-    "a trial leaves": _leave,
-}
+    return {
+        "results.load, and make the index": program(LOAD),
+        "results.load": program(LOAD),
+        f"launch.py table {EXPERIMENT}": launch("table"),
+        "launch.py table … --by model.cell,task --best": by("model.cell,task"),
+        "launch.py table … --by setting --best": by("setting"),
+        f"launch.py status {EXPERIMENT}": launch("status"),
+        "all rows, as dicts": program(DICTS),
+        "a trial leaves": program(LEAVE),
+    }
 
 
 # Results
@@ -136,11 +109,11 @@ def generate(root: Path, number: int) -> None:
 
 def _trials(root: Path) -> Iterator[Any]:
     """The search of the flagship's paper budget, and what `--set` makes of it, again and again."""
-    from seqlab import commands
+    from seqlab.commands import plan_of
     from seqlab.trial import replace
 
     options = argparse.Namespace(experiment=EXPERIMENT, only=[], set=[])
-    search = commands.plan_of(options, "paper", root).first
+    search = plan_of(options, "paper", root).first
     yield from search
     for seed in range(1, 6):
         yield from (replace(t, {"stage": "seeds", "seed": seed}) for t in search if t.setting == 0)

@@ -14,14 +14,17 @@ Source: Jozefowicz, Zaremba and Sutskever 2015.
 
 from dataclasses import dataclass
 from itertools import count
+from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
 from seqlab.data.keys import generator, split_keys
 from seqlab.data.ranges import check_range, check_splits
 from seqlab.data.stream import Dataset, Stream
 from seqlab.data.text import ABSENT, LETTERS, first, flow
+
+if TYPE_CHECKING:
+    import jax
 
 SYMBOLS = (*LETTERS, *"0123456789", "+", "-", "=", ".")
 ZERO, PLUS, MINUS, EQUALS, STOP = (SYMBOLS.index(symbol) for symbol in "0+-=.")
@@ -62,7 +65,7 @@ def load(config: Arithmetic) -> Dataset:
     )
 
 
-def stream(key: jax.Array, size: int, max_digits: int, max_distractors: int) -> Stream:
+def stream(key: "jax.Array", size: int, max_digits: int, max_distractors: int) -> Stream:
     """Examples end to end, the last one cut: a pure function of the key.
 
     Of two sizes, the shorter stream begins the longer one.

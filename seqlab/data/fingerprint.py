@@ -2,7 +2,6 @@
 
 import hashlib
 
-import jax
 import numpy as np
 
 from seqlab.data.examples import ExampleDataset
@@ -13,6 +12,8 @@ from seqlab.data.stream import Dataset
 
 def fingerprint(dataset: Dataset | ImageDataset | ExampleDataset | SeriesDataset) -> str:
     """The sha256 over everything in `dataset`: a result keeps it to say what it was measured on."""
+    import jax
+
     digest = hashlib.sha256()
     digest.update(repr(dataset[3:]).encode())  # what is not a split
     for split in (dataset.train, dataset.valid, dataset.test):

@@ -8,14 +8,17 @@ Source: Jozefowicz, Zaremba and Sutskever 2015.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
 from seqlab.data.keys import generator, split_keys
 from seqlab.data.ranges import check_range, check_splits
 from seqlab.data.stream import Dataset, Stream
 from seqlab.data.text import LETTERS
+
+if TYPE_CHECKING:
+    import jax
 
 SYMBOLS = (*LETTERS, "=", ".")
 EQUALS, STOP = (SYMBOLS.index(symbol) for symbol in "=.")
@@ -49,7 +52,7 @@ def load(config: Memorisation) -> Dataset:
     )
 
 
-def stream(key: jax.Array, size: int, length: int) -> Stream:
+def stream(key: "jax.Array", size: int, length: int) -> Stream:
     """Examples end to end, the last one cut: a pure function of the key.
 
     Of two sizes, the shorter stream begins the longer one.

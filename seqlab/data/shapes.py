@@ -9,14 +9,16 @@ whole numbers at the centre of a pixel, so that the same key gives the same bits
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import jax
 import numpy as np
 
 from seqlab.data.images import ImageDataset, Labelled
 from seqlab.data.keys import generator, split_keys
 from seqlab.data.ranges import check_range, check_splits
+
+if TYPE_CHECKING:
+    import jax
 
 CLASSES = ("background", "disc", "square", "triangle")
 DISC = CLASSES.index("disc")
@@ -73,7 +75,7 @@ def load_shapes(config: Shapes) -> ImageDataset:
     )
 
 
-def pictures(key: jax.Array, number: int, size: int) -> Labelled:
+def pictures(key: "jax.Array", number: int, size: int) -> Labelled:
     """A pure function of the key.
 
     Returns:

@@ -10,14 +10,17 @@ Source: Jozefowicz, Zaremba and Sutskever 2015.
 
 from dataclasses import dataclass
 from itertools import count
+from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
 from seqlab.data.keys import generator, split_keys
 from seqlab.data.ranges import check_splits
 from seqlab.data.stream import Dataset, Stream
 from seqlab.data.text import ABSENT, LETTERS, first, flow
+
+if TYPE_CHECKING:
+    import jax
 
 SYMBOLS = (*LETTERS, "<", ">", "/")
 OPEN, CLOSE, SLASH = (SYMBOLS.index(symbol) for symbol in "<>/")
@@ -65,7 +68,7 @@ def load(config: Xml) -> Dataset:
     )
 
 
-def stream(key: jax.Array, size: int) -> Stream:
+def stream(key: "jax.Array", size: int) -> Stream:
     """Documents end to end, the last one cut: a pure function of the key.
 
     Of two sizes, the shorter stream begins the longer one.

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seqlab import checkpoint, interruption
+from seqlab import interruption
 from seqlab.results import create, numbered
 
 BEAT_SECONDS = 10.0
@@ -213,6 +213,8 @@ def work_folder(folder: Path) -> Path | None:
 
 def saved_step(folder: Path) -> int | None:
     """The step of the newest checkpoint of a trial, which nobody has verified."""
+    from seqlab import checkpoint  # here: who only looks needs no jax, which is slow to import
+
     kept = work_folder(folder)
     return checkpoint.latest_step(kept / "checkpoints") if kept else None
 

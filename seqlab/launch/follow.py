@@ -15,12 +15,13 @@ from rich.live import Live
 from rich.table import Table as Grid
 from rich.text import Text
 
-from seqlab import history, results, tables
+from seqlab import history, results
 from seqlab.launch import claims, status
 from seqlab.launch.claims import Observer
 from seqlab.launch.plan import Plan
 from seqlab.launch.tail import Tail, numbers
 from seqlab.tables import Table
+from seqlab.tables.terminal import fitted
 from seqlab.trial import as_dict, flatten
 
 REFRESH_SECONDS = 2.0
@@ -266,7 +267,7 @@ def to_text(frame: Frame) -> str:
 
 def _fitted(frame: Frame, console: Console) -> Group:
     """What of a frame there is room for. Of the running trials there are some in any case."""
-    parts = tables.fitted(frame.counts, console.width)
+    parts = fitted(frame.counts, console.width)
     free = console.height - len(console.render_lines(Group(*parts))) - 1  # for the cursor
     latest = frame.latest if free - len(frame.latest) > LATEST else []
     room = max(1, free - bool(latest) - len(latest) - 2)  # for the heading and how many more

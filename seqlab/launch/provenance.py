@@ -15,9 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from seqlab import history
 from seqlab.errors import Changed
 from seqlab.launch import claims
 from seqlab.launch.environment import in_force
@@ -46,6 +43,8 @@ def here(source: Path | None = None) -> dict[str, Any]:
     Args:
         source: the file of the experiment.
     """
+    import jax  # here: who only looks needs no jax, which is slow to import
+
     return code(source) | {
         "platform": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
@@ -91,6 +90,8 @@ def begin(kept: Path, source: Path | None, allow_changes: bool) -> None:
     Raises:
         Changed: it was begun with other code, and that is not allowed.
     """
+    from seqlab import history
+
     path = kept / ORIGIN
     if allow_changes:
         (kept / history.DATA).unlink(missing_ok=True)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import polars as pl
+
 from seqlab import index, results
 from seqlab.launch.claims import Observer
 from seqlab.launch.plan import Plan
@@ -89,12 +91,11 @@ def table(plans: dict[str, Plan], everything: bool) -> Table:
     counted = counts(title(plan), shown)
     rows = counted.rows
     if everything:
-        known = set().union(*(each.known for each in seen.values()))
+        known = list(set().union(*(each.known for each in seen.values())))
         indexed = index.table(folder, ("trial_id", "status"))
-        statuses = zip(indexed["trial_id"], indexed["status"], strict=True)
-        others = Counter(status for identity, status in statuses if identity not in known)
-        if others:
-            rows += ({"budget": "(--set)", "trials": others.total(), **others},)
+        others = indexed.filter(~pl.col("trial_id").is_in(known))["status"].value_counts()
+        if others.height:
+            rows += ({"budget": "(--set)", "trials": others["count"].sum(), **dict(others.rows())},)
     return dataclasses.replace(counted, rows=rows, notes=tuple(bad))
 
 

@@ -245,6 +245,7 @@ class Classifier(nn.Module):
             summary = mean(ys, lengths)
         elif self.pooling == "attention":
             weights = masked_softmax(self._scores(ys), lengths)
+            self.sow("intermediates", "attention", weights)  # for who asks to see it
             summary = jnp.einsum("bt,bth->bh", weights, ys)
         else:
             names = get_args(Pooling)

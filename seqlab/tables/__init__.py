@@ -6,7 +6,7 @@ from seqlab.tables.html import to_html
 from seqlab.tables.latex import to_latex
 from seqlab.tables.markdown import to_markdown
 from seqlab.tables.table import Column, Table, select
-from seqlab.tables.terminal import fitted, for_terminal, to_text
+from seqlab.tables.text import to_text
 
 FORMATS = {
     "text": to_text,
@@ -33,8 +33,6 @@ __all__ = [
     "FORMATS",
     "Column",
     "Table",
-    "fitted",
-    "for_terminal",
     "render",
     "select",
 ]

@@ -1,9 +1,7 @@
-"""A table on a terminal, in colour and fitted to its width; as text, whole and plain."""
-
-import io
+"""A table on a terminal, in colour and fitted to its width."""
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -11,23 +9,6 @@ from seqlab.tables.table import Table, cell_text, is_numeric, sections, shown_co
 
 FIRST_COLUMN = 24  # characters, where the width is scarce
 PADDING = 3  # characters from one column to the next
-
-
-def for_terminal(table: Table) -> RenderableType:
-    """One grid, its headings among the rows, folded to the width of what it is printed on."""
-    grid = RichTable(box=box.HORIZONTALS, header_style="bold")
-    columns = shown_columns(table)
-    for column in columns:
-        side = "right" if is_numeric(table, column) else "left"
-        grid.add_column(Text(column.title), justify=side, overflow="fold")
-    for heading, rows in sections(table):
-        grid.add_section()
-        if heading:
-            grid.add_row(Text(heading, style="bold cyan"))
-        for row in rows:
-            grid.add_row(*(Text(cell_text(row, column)) for column in columns))
-    notes = [Text(note, style="dim") for note in table.notes]
-    return Group(Text(table.title, style="bold"), grid, *notes)
 
 
 def fitted(table: Table, width: int) -> list[RenderableType]:
@@ -61,11 +42,3 @@ def fitted(table: Table, width: int) -> list[RenderableType]:
             Text(f"Hidden for width: {', '.join(hidden)} (--columns chooses)", style="dim")
         )
     return [*parts, *(Text(note, style="dim") for note in table.notes)]
-
-
-def to_text(table: Table) -> str:
-    # wider than any table: what is piped into a file is not folded to somebody's terminal
-    console = Console(file=io.StringIO(), width=100_000, color_system=None)
-    with console.capture() as capture:
-        console.print(for_terminal(table))
-    return "\n".join(line.rstrip() for line in capture.get().rstrip().split("\n"))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from experiments import mut_vs_lstm_gru as mut
-from seqlab import commands, interruption, packs, results, stream_trial
+from seqlab import commands, interruption, packs, results, stream_trial, train
 from seqlab.accounting.compiled import figures
 from seqlab.accounting.memory import predicted_peak
 from seqlab.data import Music
@@ -342,7 +342,7 @@ def test_a_pack_whose_process_died_goes_on_from_its_last_epoch(
 def test_what_was_begun_alone_goes_on_alone_with_the_same_bits(alone, tmp_path, monkeypatch):
     trials = TRIALS["sgd"][3:]
     with monkeypatch.context() as patch:
-        patch.setattr(stream_trial.train, "train_steps", signalling(stream_trial.train.train_steps))
+        patch.setattr(train, "train_steps", signalling(train.train_steps))
         with pytest.raises(KeyboardInterrupt):
             work(trials, tmp_path, pack=1)
     interruption.forget()

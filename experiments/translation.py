@@ -1,0 +1,360 @@
+"""A sentence in another language: many steps read, then many written.
+
+Claim: who may look back at the sentence while writing translates it better than who has to write
+from memory, the more so the longer it is.
+
+    python launch.py run translation --budget smoke                  Tatoeba, a short run; 3 minutes
+    python launch.py run translation                                 hours on two cores
+    python launch.py run translation --only data.kind=Tatoeba
+    python launch.py run translation --set model.cell=gru,mut1
+    python launch.py run translation --budget paper                  wider, five seeds; a GPU
+    python launch.py plot translation                                BLEU by length, alignments
+    python launch.py sample translation --prompt "ein mann schläft auf einer bank ."
+
+Protocol: ours. Multi30k, German to English, lower case and split into words as published, test
+2016; Tatoeba, French to English, the shortest 40,000 pairs, splits of our own. Words that occur
+once in train are unknown. A bidirectional encoder, a decoder of one layer, Adam, batches of 64 of
+similar length, dropout on embeddings and layers; the epoch with the best validation loss writes the
+test split by beam search. BLEU is sacrebleu's, on words as they are in the data (`tokenize=none`).
+Reversed: the source is read from its end, as in Sutskever et al. 2014, by an encoder of one
+direction.
+
+Source: Sutskever et al. 2014; Bahdanau et al. 2015; Luong et al. 2015;
+`published/language.csv` says where each value beside ours is from.
+"""
+
+import importlib.util
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from seqlab import results, sample, sequence_trial, systems, train_sequences, writing
+from seqlab.cells import CELLS
+from seqlab.comparison import read_published
+from seqlab.data import ExampleDataset, Multi30k, Tatoeba
+from seqlab.data.examples import Examples, Ragged, decode
+from seqlab.errors import InputError, nearest
+from seqlab.history import same_data
+from seqlab.intervals import mean_ci
+from seqlab.models.decoders import DECODERS
+from seqlab.models.rnn import bidirectional_stack, stack
+from seqlab.models.seq2seq import ConditionedDecoder, EncoderDecoder
+from seqlab.models.sequence import SymbolEmbedding
+from seqlab.optim import Schedule
+from seqlab.sample import Asked, Sampler
+from seqlab.tables import Table
+from seqlab.train_sequences import DELAYED, Program, SequenceTrainConfig, Splits
+from seqlab.trial import BUDGETS, replace
+from seqlab.trial_fields import Optim, settings
+from seqlab.writing import Search
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ALONE = False
+
+SEARCH = Search(width=5, alpha=0.6, max_length=60)
+EDGES = (5, 10, 15, 20, 100)  # lengths of the source up to which BLEU is told apart
+ALIGNMENTS = 4  # test sentences whose weights a result keeps
+ADAM = Optim("adam", learning_rate=1e-3, clip_norm=1.0, dropout_rate=0.3)
+TRAIN = SequenceTrainConfig(64, 6, Schedule(max_epochs=8, patience=1, halvings=2))
+
+
+@dataclass(frozen=True)
+class Model:
+    """Encoder and decoder of one cell and one width.
+
+    Attributes:
+        attention: an entry of `seqlab.models.decoders.DECODERS`.
+        reversed_source: one direction, from the end to the beginning; else both.
+    """
+
+    cell: str = "lstm"
+    units: int = 256
+    num_layers: int = 1
+    attention: str = "luong_general"
+    reversed_source: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A translator."""
+
+    budget: str
+    data: Multi30k | Tatoeba
+    model: Model = Model()
+    optim: Optim = ADAM
+    train: SequenceTrainConfig = TRAIN
+    seed: int = 0
+
+
+def trials(budget: str) -> list[Trial]:
+    """With attention, from memory, from memory and reversed; each from several seeds."""
+    if budget == "smoke":
+        short = SequenceTrainConfig(64, 4, Schedule(max_epochs=2, patience=1, halvings=0))
+        return [Trial(budget, Tatoeba(most=10_000), Model(units=64), train=short)]
+    if budget not in BUDGETS:
+        raise InputError(f"no budget {budget!r}.{nearest(budget, BUDGETS)}")
+    units, num_seeds, most = (256, 3, 40_000) if budget == "default" else (512, 5, None)
+    attentive = Model(units=units)
+    models = [attentive, replace(attentive, {"attention": "no_attention"})]
+    models.append(replace(models[1], {"reversed_source": True}))
+    if budget == "paper":
+        models.append(replace(attentive, {"attention": "bahdanau"}))
+    planned = [Trial(budget, Multi30k(), model) for model in models]
+    planned.append(Trial(budget, Tatoeba(most=most), attentive))
+    return [replace(t, {"seed": seed}) for t in planned for seed in range(num_seeds)]
+
+
+def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
+    """None: the seeds are known from the beginning."""
+    return []
+
+
+def check(trial: Trial) -> None:
+    """Raise InputError for what cannot be run."""
+    if importlib.util.find_spec("sacrebleu") is None:
+        raise InputError("BLEU needs sacrebleu: pip install -e '.[translation]'")
+    sequence_trial.check(trial)
+    name = trial.model.attention
+    if name not in DECODERS:
+        raise InputError(f"no attention {name!r}.{nearest(name, DECODERS)}")
+
+
+def network(trial: Trial, dataset: ExampleDataset) -> EncoderDecoder:
+    """Embedding and encoder of the source, and what writes."""
+    model = trial.model
+    kind = stack if model.reversed_source else bidirectional_stack
+    decoder = DECODERS[model.attention](CELLS[model.cell], model.units, model.num_layers)
+    return EncoderDecoder(
+        SymbolEmbedding(len(dataset.symbols), model.units),
+        kind(CELLS[model.cell], model.units, model.num_layers),
+        ConditionedDecoder(decoder, len(dataset.classes), model.units),
+    )
+
+
+def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
+    """Train; BLEU of what the best epoch writes of the test split, and of its words one by one."""
+    dataset, sha256 = sequence_trial.load(trial.data)
+    same_data(folder, sha256)
+    marks = writing.marks(dataset.classes)
+    program = Program(network(trial, dataset), DELAYED, trial.optim.optimizer)
+    as_read = [
+        as_it_is_read(trial, split) for split in (dataset.train, dataset.valid, dataset.test)
+    ]
+    splits = Splits(*(writing.ended(split, marks.end) for split in as_read))
+
+    def written(params: Any) -> dict[str, Any]:
+        sources, references = as_read[2].inputs, decode(sentences(as_read[2]), dataset.classes)
+        lines = writing.lines(program.model, params, sources, marks, SEARCH)  # pyright: ignore
+        translations = [[dataset.classes[n] for n in line.symbols] for line in lines]
+        return bleu_by_length(translations, references, sources.lengths) | {
+            "alignments": alignments(lines, translations, decode(sources, dataset.symbols))
+        }
+
+    metrics = train_sequences.fit(
+        *(program, settings(trial), splits, trial.train, folder, marks.begin),
+        keep_best=True,
+        inspect=written,
+    )
+    words = word_by_word(dataset)
+    references = decode(sentences(dataset.test), dataset.classes)
+    return metrics | {"baseline": bleu(words, references), "dataset_sha256": sha256}
+
+
+def sentences(examples: Examples) -> Ragged:
+    """The targets, which are sentences here."""
+    assert isinstance(examples.targets, Ragged)
+    return examples.targets
+
+
+def as_it_is_read(trial: Trial, examples: Examples) -> Examples:
+    """The sources from their ends, if that is asked for."""
+    if not trial.model.reversed_source:
+        return examples
+    values, lengths = examples.inputs
+    ends = np.cumsum(lengths)
+    places = np.repeat(2 * ends - lengths - 1, lengths) - np.arange(len(values))
+    return examples._replace(inputs=Ragged(values[places], lengths))
+
+
+SAMPLED = ("data.kind=Multi30k", "data.source=de")
+
+
+def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
+    """A sentence in the other language."""
+    dataset, _ = sequence_trial.load(trial.data)
+    program = Program(network(trial, dataset), DELAYED, trial.optim.optimizer)
+    read = reversed if trial.model.reversed_source else list
+    return sample.translates(
+        program, folder, dataset, asked, SEARCH, lambda words: list(read(words))
+    )
+
+
+# What is reported
+
+
+def bleu(translations: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> float:
+    """BLEU of a corpus, from 0 to 100; words are as they stand."""
+    import sacrebleu
+
+    texts = [[" ".join(words) for words in side] for side in (translations, references)]
+    return sacrebleu.corpus_bleu(texts[0], [texts[1]], tokenize="none", force=True).score
+
+
+def bleu_by_length(
+    translations: Sequence[Sequence[str]],
+    references: Sequence[Sequence[str]],
+    lengths: np.ndarray,
+) -> dict[str, Any]:
+    """BLEU of all, and of those whose source is about as long: [up to, how many, BLEU]."""
+    found: dict[str, Any] = {"test_bleu": bleu(translations, references), "bleu_by_length": []}
+    shorter = 0
+    for edge in EDGES:
+        rows = np.flatnonzero((lengths > shorter) & (lengths <= edge)).tolist()
+        shorter = edge
+        if rows:
+            score = bleu([translations[n] for n in rows], [references[n] for n in rows])
+            found["bleu_by_length"].append([edge, len(rows), score])
+    return found
+
+
+def alignments(
+    lines: Sequence[writing.Line],
+    translations: Sequence[list[str]],
+    sources: Sequence[list[str]],
+) -> list[dict[str, Any]]:
+    """Of the first test sentences of 8 to 14 words: what each written word looked at."""
+    rows = [n for n, source in enumerate(sources) if 8 <= len(source) <= 14][:ALIGNMENTS]
+    kept = []
+    for n in rows:
+        weights = lines[n].weights
+        if weights is not None:
+            rounded = np.round(weights.astype(float), 3).tolist()
+            kept.append({"source": sources[n], "written": translations[n], "weights": rounded})
+    return kept
+
+
+def word_by_word(dataset: ExampleDataset) -> list[list[str]]:
+    """Of each test sentence, for each word the one that goes along with it most in train.
+
+        2 · (pairs that have both) / (pairs that have the one + pairs that have the other)
+
+    Source of the coefficient: Dice 1945.
+    """
+    from scipy.sparse import csr_matrix
+
+    def presence(ragged: Ragged, num_symbols: int) -> csr_matrix:
+        rows = np.repeat(np.arange(len(ragged.lengths)), ragged.lengths)
+        shape = len(ragged.lengths), num_symbols
+        counts = csr_matrix((np.ones(len(rows), np.float32), (rows, ragged.values)), shape)
+        counts.data[:] = 1
+        return counts
+
+    source = presence(dataset.train.inputs, len(dataset.symbols)).tocsc()
+    target = presence(sentences(dataset.train), len(dataset.classes))
+    occur = np.asarray(target.sum(axis=0))[0]
+    best = np.zeros(len(dataset.symbols), np.int64)
+    for symbol in np.unique(dataset.test.inputs.values):
+        having = source.indices[source.indptr[symbol] : source.indptr[symbol + 1]]
+        both = np.asarray(target[having].sum(axis=0))[0]
+        best[symbol] = (2 * both / np.maximum(len(having) + occur, 1)).argmax()
+    return decode(
+        dataset.test.inputs._replace(values=best[dataset.test.inputs.values]), dataset.classes
+    )
+
+
+PUBLISHED = read_published(Path(__file__).parent / "published" / "language.csv")
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """BLEU: word by word, what others have reached, ours."""
+    return systems.table(
+        "Translation, BLEU",
+        rows,
+        section=_section,
+        system=_system,
+        metric="test_bleu",
+        published=PUBLISHED,
+        notes=(
+            "baseline: each word by the one that goes along with it most in the training split, in "
+            "the order of the source. BLEU: sacrebleu, one reference, tokenize=none.",
+        ),
+    )
+
+
+def _section(config: Mapping[str, Any]) -> tuple[str, str]:
+    data = config["data"]
+    pair = f"{data['source']}-{data['target']}"
+    if data["kind"] == "Multi30k":
+        return f"multi30k_{pair}", f"Multi30k {pair}, test {data['test']}"
+    return f"tatoeba_{pair}", f"Tatoeba {pair}, the shortest {data['most'] or 'and the longest'}"
+
+
+def _system(config: Mapping[str, Any]) -> str:
+    model = config["model"]
+    name = model["attention"].replace("_", " ")
+    source = ", source reversed" if model["reversed_source"] else ""
+    return f"{model['cell']}, {model['num_layers']} × {model['units']}, {name}{source}"
+
+
+def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":
+    """BLEU by length of each system, and what each word of some translations looked at."""
+    done = [row for row in rows if row["status"] == results.DONE]
+    kinds = {_section(row["config"]) for row in done}
+    drawn = {}
+    for section, heading in sorted(kinds):
+        of_section = [row for row in done if _section(row["config"])[0] == section]
+        drawn[f"{section}_by_length"] = _by_length(heading, of_section)
+        for row in of_section:
+            if kept := row["metrics"]["alignments"]:
+                drawn[f"{section}_alignment"] = _aligned(kept)
+                break
+    return drawn
+
+
+class Point(NamedTuple):
+    """Up to which length, and BLEU of each seed there."""
+
+    edge: int
+    scores: list[float]
+
+
+def _by_length(heading: str, rows: Sequence[Mapping[str, Any]]) -> "Figure":
+    from matplotlib.figure import Figure
+
+    lines: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        for edge, _, score in row["metrics"]["bleu_by_length"]:
+            lines[_system(row["config"])][edge].append(score)
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for name, points in sorted(lines.items()):
+        edges = sorted(points)
+        summary = [mean_ci(points[edge]) for edge in edges]
+        means = [mean for mean, _ in summary]
+        bars = [ci or 0.0 for _, ci in summary]
+        axes.errorbar(range(len(edges)), means, yerr=bars, marker="o", capsize=3, label=name)
+        shorter = [0, *edges]
+        names = [f"{low + 1}-{high}" for low, high in zip(shorter, edges, strict=False)]
+        axes.set_xticks(range(len(edges)), names)
+    axes.set(title=heading, xlabel="words of the source", ylabel="BLEU")
+    axes.legend()
+    return figure
+
+
+def _aligned(kept: Sequence[Mapping[str, Any]]) -> "Figure":
+    from matplotlib.figure import Figure
+
+    columns = min(2, len(kept))
+    height = -(-len(kept) // columns)
+    figure = Figure(figsize=(5.2 * columns, 4.6 * height), layout="constrained")
+    for axes, one in zip(figure.subplots(height, columns, squeeze=False).flat, kept, strict=False):
+        axes.imshow(np.array(one["weights"]), cmap="Greys", vmin=0, vmax=1, aspect="auto")
+        axes.set_xticks(range(len(one["source"])), one["source"], rotation=60, ha="right")
+        axes.set_yticks(range(len(one["written"])), one["written"])
+    return figure
