@@ -121,12 +121,14 @@ PUBLISHED = read_published(Path(__file__).parent / "published" / "language.csv")
 def table(rows: list[dict[str, Any]]) -> Table:
     """Perplexity: the frequencies of words, what others have reached, ours."""
     return systems.table(
-        "The next word, perplexity",
+        "The next word",
         rows,
         section=_section,
         system=_system,
         metric="test_perplexity",
         published=PUBLISHED,
+        wiring="many to many, aligned",
+        measure="perplexity",
         notes=("Of a network that was stopped before its schedule ends, epochs say how far.",),
     )
 

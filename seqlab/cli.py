@@ -185,6 +185,11 @@ def _parser() -> argparse.ArgumentParser:
         if name == "work":
             sub.add_argument("--start", type=float, default=0.0, help="where in the list to begin")
 
+    systems = add("systems", commands.systems, "one table of all systems that have results")
+    systems.add_argument("--results-dir", help="default: $SEQLAB_RESULTS, or results")
+    systems.add_argument("--budget", choices=BUDGETS, help="only this one")
+    systems.add_argument("--format", choices=FORMATS, default="text")
+
     sample = add("sample", commands.sample, "what a trained network says of a line")
     speaking = sorted(n for n in names if "\ndef sampler(" in (EXPERIMENTS / f"{n}.py").read_text())
     sample.add_argument(

@@ -348,6 +348,22 @@ def _print(table: Any, format: str) -> None:
         print(tables.render(table, format))
 
 
+def systems(options: argparse.Namespace) -> int:
+    """Of every experiment on a system that has results: ours, the trivial and the published."""
+    from seqlab import index, results, systems
+
+    root, tables = results.named_root(options.results_dir), {}
+    for path in sorted(EXPERIMENTS.glob("*.py")):
+        if (root / path.stem).is_dir() and (rows := index.rows(root / path.stem)):
+            conditions = [f"budget={options.budget}"] if options.budget else []
+            with contextlib.suppress(InputError):  # another budget
+                rows = rows.select(conditions)
+                experiment: Any = importlib.import_module(f"experiments.{path.stem}")
+                tables[path.stem] = experiment.table(rows)
+    _print(systems.overview(tables), options.format)
+    return 0
+
+
 def sample(options: argparse.Namespace) -> int:
     """What a trained network says of a line, or of each line of standard input."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # one line at a time: no device is to be taken

@@ -1,5 +1,6 @@
 """The table of a trained system: the trivial baseline, what others have reached, ours, n seeds."""
 
+import itertools
 import json
 import statistics
 from collections import Counter, defaultdict
@@ -26,7 +27,12 @@ COLUMNS = (
     Column("not_done", "not done"),
     Column("budget", "budget", data_only=True),
     Column("task", "task", data_only=True),
+    Column("data", "data", data_only=True),
+    Column("wiring", "wiring", data_only=True),
+    Column("measure", "measure", data_only=True),
+    Column("kind", "kind", data_only=True),
 )
+TRIVIAL, OTHERS, OURS = "trivial", "others", "ours"  # kinds of rows
 NOTES = (
     "ours: on the test split unless another is named, of the epoch with the best validation loss; "
     "mean over n seeds or folds, ± its 95% interval (Student t). baseline: counted here, from the "
@@ -44,6 +50,8 @@ def table(
     system: Callable[[Mapping[str, Any]], str],
     metric: str,
     published: Mapping[tuple[str, str, str], Published],
+    wiring: str,
+    measure: str,
     times: float = 1.0,
     notes: tuple[str, ...] = (),
     baseline: str = "baseline",
@@ -58,6 +66,8 @@ def table(
             for the fold of a cross-validation, are one line.
         metric: what is shown.
         published: of others, by (task, metric, system).
+        wiring: which of the five.
+        measure: what the metric is called, and its unit.
         times: what values are shown times, 100 for percent.
         notes: more of them.
         baseline: what in the metrics is that of the trivial system, or of several by their names.
@@ -70,16 +80,22 @@ def table(
         group[alike].append(row)
     lines = []
     for (budget, task, heading), alike in sorted(groups.items(), key=_order):
-        place = {"section": f"{heading} · {budget} budget", "budget": budget, "task": task}
+        place = {
+            "section": f"{heading}: {measure} · {budget} budget",
+            "budget": budget,
+            "task": task,
+        }
+        place |= {"data": heading, "wiring": wiring, "measure": measure}
         found = [row["metrics"] for some in alike.values() for row in some]
         for name, values in _trivial(found, baseline).items():
-            lines.append(place | {"system": name, "value": times * statistics.fmean(values)})
+            value = times * statistics.fmean(values)
+            lines.append(place | {"kind": TRIVIAL, "system": name, "value": value})
         for (of_task, of_metric, name), other in published.items():
             if (of_task, of_metric) == (task, metric):
                 told = {"value": times * other.value, "mark": other.mark, "source": other.table}
-                lines.append(place | {"system": name} | told)
+                lines.append(place | {"kind": OTHERS, "system": name} | told)
         for some in alike.values():
-            named = {"system": system(some[0]["config"]), "source": "ours"}
+            named = {"kind": OURS, "system": system(some[0]["config"]), "source": "ours"}
             lines.append(place | named | _ours(some, metric, times))
     smoke = (SMOKE_NOTE,) * any(row["config"]["budget"] == "smoke" for row in rows)
     return Table(title, COLUMNS, tuple(lines), "section", (*NOTES, *notes, *smoke))
@@ -93,11 +109,59 @@ def one_below_the_other(first: Table, *others: Table) -> Table:
     return Table(first.title, COLUMNS, tuple(rows), "section", tuple(notes))
 
 
+OVERVIEW = (
+    Column("experiment", "experiment"),
+    Column("data", "data"),
+    Column("wiring", "wiring"),
+    Column("measure", "measure"),
+    Column("baseline", "baseline"),
+    Column("system", "system"),
+    Column("params", "params", ",d"),
+    Column("value", "ours", ".2f"),
+    Column("ci95", "± 95%", ".2f"),
+    Column("n", "n", "d"),
+    Column("published", "published"),
+    Column("budget", "budget"),
+)
+
+
+def overview(tables: Mapping[str, Table]) -> Table:
+    """A line for each of our systems, with the trivial ones and those of others beside it.
+
+    Args:
+        tables: of experiments, by their names; those that `table` has not made are left out.
+    """
+    lines = []
+    for experiment, one in tables.items():
+        if one.columns != COLUMNS:
+            continue
+        for _, rows in itertools.groupby(one.rows, key=lambda row: row["section"]):
+            kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
+            for row in rows:
+                kinds[row["kind"]].append(row)
+            beside = {
+                "experiment": experiment,
+                "baseline": "; ".join(map(_named, kinds[TRIVIAL])),
+                "published": "; ".join(f"{_named(r)} ({r['mark']})" for r in kinds[OTHERS]),
+            }
+            shown = {column.key for column in OVERVIEW}
+            for row in kinds[OURS]:
+                lines.append(beside | {k: v for k, v in row.items() if k in shown})
+    notes = (NOTES[0],) + (SMOKE_NOTE,) * any(line["budget"] == "smoke" for line in lines)
+    return Table("Systems", OVERVIEW, tuple(lines), notes=notes)
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    return f"{row['value']:.2f} {row['system'].removeprefix('baseline').lstrip(': ')}".strip()
+
+
 def _trivial(found: Iterable[Mapping[str, Any]], baseline: str) -> dict[str, list[float]]:
     values: dict[str, list[float]] = defaultdict(list)
     for metrics in found:
         told = metrics.get(baseline, {})
-        for name, value in (told if isinstance(told, dict) else {"baseline": told}).items():
+        several = isinstance(told, Mapping)
+        named = {f"baseline: {k}": v for k, v in told.items()} if several else {"baseline": told}
+        for name, value in named.items():
             values[name].append(value)
     return values
 

@@ -1,13 +1,16 @@
 """Losses and metrics against NumPy in float64; what is not scored is not there."""
 
+import math
+import statistics
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from seqlab.errors import InputError
-from seqlab.losses import frame_nll, symbol_nll
-from seqlab.metrics import frame_sums, means, symbol_sums
+from seqlab.losses import frame_nll, measurement_nll, symbol_nll
+from seqlab.metrics import frame_sums, means, measurement_sums, symbol_sums
 
 B, T, V = 3, 4, 5
 
@@ -22,6 +25,12 @@ def frames(seed=0):
     logits, _, where = symbols(seed)
     targets = np.random.default_rng(seed).integers(2, size=(B, T, V)).astype(np.uint8)
     return logits, targets, where
+
+
+def measurements(seed=0):
+    predicted, _, where = symbols(seed)
+    targets = np.random.default_rng(seed + 100).normal(size=(B, T, V))
+    return predicted, targets.astype(predicted.dtype), where
 
 
 def symbol_oracle(logits, targets, where):
@@ -45,6 +54,17 @@ def frame_oracle(logits, targets, where):
     return sums
 
 
+def measurement_oracle(predicted, targets, where):
+    """The density of a Gaussian of unit variance, channel by channel."""
+    sums = {"count": 0.0, "nll": 0.0, "squared_error": 0.0}
+    for b, t in np.argwhere(where):
+        sums["count"] += 1
+        for said, truth in zip(predicted[b, t], targets[b, t], strict=True):
+            sums["nll"] -= math.log(statistics.NormalDist(said, 1.0).pdf(truth))
+            sums["squared_error"] += (said - truth) ** 2
+    return sums
+
+
 def map_to_jax(*arrays):
     return tuple(map(jnp.asarray, arrays))
 
@@ -52,6 +72,9 @@ def map_to_jax(*arrays):
 CASES = [
     pytest.param(symbols, symbol_nll, symbol_sums, symbol_oracle, id="symbols"),
     pytest.param(frames, frame_nll, frame_sums, frame_oracle, id="frames"),
+    pytest.param(
+        measurements, measurement_nll, measurement_sums, measurement_oracle, id="measurements"
+    ),
 ]
 
 

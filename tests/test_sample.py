@@ -68,7 +68,7 @@ def continuing(folder, symbols=LETTERS, **asked):
     return model, params, say
 
 
-@pytest.mark.parametrize("prompt", ["", "a", "abcd" * 5])
+@pytest.mark.parametrize("prompt", ["", "abcd" * 5])
 def test_at_temperature_0_the_most_probable_letter_follows(tmp_path, prompt):
     model, params, say = continuing(tmp_path, temperature=0.0, length=6)
     read = [LETTERS.index("\n"), *map(LETTERS.index, prompt)]

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from experiments import pos_tagging, sentiment
-from seqlab import sequence_trial
+from seqlab import sequence_trial, systems
 from seqlab.comparison import Published
 from seqlab.data import ExampleDataset, Examples, MovieReviews, Ragged
 from seqlab.data.examples import decode
 from seqlab.errors import InputError
+from seqlab.tables import Column, Table
 from seqlab.trial import BUDGETS, as_dict, trial_id
 
 
@@ -107,3 +108,34 @@ def test_the_most_frequent_tag_of_a_word():
     assert decode(test.inputs, dataset.symbols) == [list("aabbc")]
     # a -> X: right, wrong; b -> Y: right, wrong; c -> X, of two as frequent the first: right
     assert pos_tagging.most_frequent_tag(dataset) == pytest.approx(3 / 5)
+
+
+# All systems in one table
+
+
+def test_the_overview_has_a_line_for_each_of_ours_and_what_is_beside_it():
+    planned = sentiment.trials("default")
+    same = [row(trial, 0.8) for trial in planned[:3]]
+    one = sentiment.table([*same, row(planned[-1], 0.75)])
+    two = pos_tagging.table([row(trial, 0.9) for trial in pos_tagging.trials("default")])
+    other = Table("of something else", (Column("a", "a"),), ({"a": 1},))
+    table = systems.overview({"sentiment": one, "something": other, "pos_tagging": two})
+    ours = [line for part in (one, two) for line in part.rows if line["kind"] == systems.OURS]
+    assert len(table.rows) == len(ours) == 4
+    for line, mine in zip(table.rows, ours, strict=True):
+        for key in ("value", "n", "params", "system", "data", "wiring", "measure", "budget"):
+            assert line[key] == mine[key]
+        assert line["baseline"] == "50.00"
+    assert [line["experiment"] for line in table.rows] == ["sentiment"] * 2 + ["pos_tagging"] * 2
+    by_data = {line["data"]: line["published"] for line in table.rows}
+    assert by_data["SST-2"].startswith("84.90 LSTM, pretrained vectors (m); ")
+    assert "76.10 CNN, random vectors (m)" in by_data["Movie reviews, ten folds"]
+    assert not any("smoke" in note for note in table.notes)
+
+
+def test_the_overview_says_which_baseline_is_which_and_what_is_smoke():
+    trial = sentiment.trials("smoke")[0]
+    found = row(trial, 0.8, baseline={"last word": 0.6, "coin": 0.5})
+    table = systems.overview({"sentiment": sentiment.table([found])})
+    assert table.rows[0]["baseline"] == "60.00 last word; 50.00 coin"
+    assert systems.SMOKE_NOTE in table.notes

@@ -1,11 +1,13 @@
 """Three words of four letters, the smallest exercise there is: which letter comes next?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seqlab.data.examples import ExampleDataset, Examples, encode
 
 LETTERS = ("h", "e", "l", "o")
 WORDS = ("hello", "eolll", "lleel")
+TIMES = 20  # that train holds each: an epoch of one batch would be a checkpoint a batch
 
 
 @dataclass(frozen=True)
@@ -16,11 +18,13 @@ class Hello:
 def load(config: Hello) -> ExampleDataset:
     """The first four letters of each word, and to each of them the one that follows.
 
-    Train, valid and test are the same three words: what is asked is whether they can be learnt.
-    The last letter alone does not say which is next; all letters so far do.
+    All splits are of the same three words: what is asked is whether they can be learnt. The last
+    letter alone does not say which is next; all letters so far do.
     """
-    words = Examples(
-        encode([word[:-1] for word in WORDS], LETTERS),
-        encode([word[1:] for word in WORDS], LETTERS),
-    )
-    return ExampleDataset(words, words, words, symbols=LETTERS, classes=LETTERS)
+    once, often = _examples(WORDS), _examples(WORDS * TIMES)
+    return ExampleDataset(often, once, once, symbols=LETTERS, classes=LETTERS)
+
+
+def _examples(words: Sequence[str]) -> Examples:
+    inputs, targets = [word[:-1] for word in words], [word[1:] for word in words]
+    return Examples(encode(inputs, LETTERS), encode(targets, LETTERS))
