@@ -34,6 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqlab import packs, results, train
+from seqlab.accounting.products import dot_flops
 from seqlab.benchmark import roofline, timing
 from seqlab.benchmark.case import PRECISIONS, Disagreement, Program, relative_error
 from seqlab.cells import CELLS
@@ -176,9 +177,7 @@ def step_flops(trial: Trial) -> int:
     model = _model(trial)
     symbols = jax.ShapeDtypeStruct((BATCH_SIZE, UNROLL), jnp.int32)
     params = jax.eval_shape(model.init, jax.random.key(0), symbols)
-    return (
-        3 * trial.members * roofline.dot_flops(jax.make_jaxpr(model.apply)(params, symbols).jaxpr)
-    )
+    return 3 * trial.members * dot_flops(jax.make_jaxpr(model.apply)(params, symbols).jaxpr)
 
 
 def timed(steps: Steps) -> tuple[Program, list[float]]:

@@ -46,8 +46,9 @@ ALONE = False
 # 2 x 200 units of an LSTM, with the embedding and the head of so many words.
 PTB_SMALL = Model("lstm", 2, 4_651_600)
 WIKITEXT_SMALL = Model("lstm", 2, 13_986_078)
-# Theirs is the loss of a row, a sum over 20 steps, and ours the mean of a step: a rate of 20 is their
-# 1, a norm of 0.25 their 5. Modules draw from U[-1/√units, 1/√units]; 0.1 is √2 times that of 200.
+# Theirs is the loss of a row, a sum over 20 steps, and ours the mean of a step: a rate of 20 is
+# their 1, a norm of 0.25 their 5. Modules draw from U[-1/√units, 1/√units], which at 200 units is
+# U[-0.1, 0.1] over √2.
 SGD = Optim("sgd", learning_rate=20.0, clip_norm=0.25, init_scale=math.sqrt(2))
 
 

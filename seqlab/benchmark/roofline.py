@@ -7,7 +7,6 @@ program: its arguments and its results, once each; a step is an iteration of an 
 """
 
 import functools
-import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,8 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxprs_in_params
 
+from seqlab.accounting.products import dot_flops
 from seqlab.benchmark.case import PRECISIONS, Shape, param_shapes
 from seqlab.cells import CELLS
 from seqlab.recurrence import plain_unroll
@@ -90,20 +89,6 @@ def work(cell: str, shape: Shape, workload: str) -> tuple[int, int]:
     """FLOP and steps of a workload: on its way back every product is two, and time runs again."""
     flops = forward_flops(cell, shape)
     return (flops, shape.time) if workload == "forward" else (3 * flops, 2 * shape.time)
-
-
-def dot_flops(jaxpr: Any) -> int:
-    """2 × multiplications of all `dot_general`s of a program, those in a scan once a step."""
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            lhs = equation.invars[0].aval.shape
-            size = math.prod(equation.outvars[0].aval.shape)
-            total += 2 * size * math.prod(lhs[axis] for axis in contracted)
-        times = equation.params["length"] if equation.primitive.name == "scan" else 1
-        total += times * sum(dot_flops(inner) for inner in jaxprs_in_params(equation.params))
-    return total
 
 
 def _compiled(function: Callable, argument: jax.Array) -> Callable:

@@ -16,7 +16,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 from seqlab import results
 from seqlab.accounting.memory import predicted_peak
-from seqlab.benchmark.roofline import dot_flops
+from seqlab.accounting.products import dot_flops
 from seqlab.launch import packing
 from seqlab.launch.packing import Packable
 from seqlab.launch.plan import Plan

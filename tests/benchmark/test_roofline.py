@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from seqlab.accounting.products import dot_flops
 from seqlab.benchmark import roofline
 from seqlab.benchmark.case import Shape, param_shapes
-from seqlab.benchmark.roofline import Floor, Peaks, dot_flops, floor, forward_flops, work
+from seqlab.benchmark.roofline import Floor, Peaks, floor, forward_flops, work
 from seqlab.cells import CELLS
 
 
