@@ -30,6 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from seqlab import results, sample, sequence_trial, systems, train_sequences, writing
@@ -116,25 +118,34 @@ def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[
 
 
 def check(trial: Trial) -> None:
-    """Raise InputError for what cannot be run."""
+    """Raise InputError for what cannot be run, ValueError for a cell that cannot be so wide."""
     if importlib.util.find_spec("sacrebleu") is None:
         raise InputError("BLEU needs sacrebleu: pip install -e '.[translation]'")
     sequence_trial.check(trial)
     name = trial.model.attention
     if name not in DECODERS:
         raise InputError(f"no attention {name!r}.{nearest(name, DECODERS)}")
+    one = jnp.zeros((1, 1), jnp.int32)
+    lengths = jnp.ones(1, jnp.int32)
+    jax.eval_shape(network(trial, 1, 1).init, jax.random.key(0), one, lengths, one)
 
 
-def network(trial: Trial, dataset: ExampleDataset) -> EncoderDecoder:
-    """Embedding and encoder of the source, and what writes."""
+def network(trial: Trial, num_symbols: int, num_classes: int) -> EncoderDecoder:
+    """Embedding and encoder of so many words, and what writes so many others."""
     model = trial.model
     kind = stack if model.reversed_source else bidirectional_stack
     decoder = DECODERS[model.attention](CELLS[model.cell], model.units, model.num_layers)
     return EncoderDecoder(
-        SymbolEmbedding(len(dataset.symbols), model.units),
+        SymbolEmbedding(num_symbols, model.units),
         kind(CELLS[model.cell], model.units, model.num_layers),
-        ConditionedDecoder(decoder, len(dataset.classes), model.units),
+        ConditionedDecoder(decoder, num_classes, model.units),
     )
+
+
+def compiled(trial: Trial, dataset: ExampleDataset) -> Program:
+    """What is compiled for a trial."""
+    model = network(trial, len(dataset.symbols), len(dataset.classes))
+    return Program(model, DELAYED, trial.optim.optimizer)
 
 
 def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
@@ -142,7 +153,7 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
     dataset, sha256 = sequence_trial.load(trial.data)
     same_data(folder, sha256)
     marks = writing.marks(dataset.classes)
-    program = Program(network(trial, dataset), DELAYED, trial.optim.optimizer)
+    program = compiled(trial, dataset)
     as_read = [
         as_it_is_read(trial, split) for split in (dataset.train, dataset.valid, dataset.test)
     ]
@@ -188,7 +199,7 @@ SAMPLED = ("data.kind=Multi30k", "data.source=de")
 def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
     """A sentence in the other language."""
     dataset, _ = sequence_trial.load(trial.data)
-    program = Program(network(trial, dataset), DELAYED, trial.optim.optimizer)
+    program = compiled(trial, dataset)
     read = reversed if trial.model.reversed_source else list
     return sample.translates(
         program, folder, dataset, asked, SEARCH, lambda words: list(read(words))

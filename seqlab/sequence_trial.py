@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from seqlab import data, train_sequences, trial_fields
 from seqlab.cells import CELLS
@@ -40,8 +42,11 @@ class SequenceTrial(trial_fields.Trained, Protocol):
 
 
 def check(trial: SequenceTrial) -> None:
-    """Raise InputError for what cannot be run."""
+    """Raise InputError for what cannot be run, ValueError for a cell that cannot be so wide."""
     trial_fields.check(trial, ("model.units", "train.num_buckets"))
+    if isinstance(trial.model, Model):
+        xs = jnp.zeros((1, 1, trial.model.units))
+        jax.eval_shape(trial.model.layers().init, jax.random.key(0), xs)
     check_data(trial.data)
 
 

@@ -94,6 +94,16 @@ def test_a_pooling_that_is_none_is_one_line(monkeypatch):
         sentiment.check(replace(trial, pooling="lst"))
 
 
+def test_a_cell_that_cannot_be_so_wide_is_told_before_it_is_run(monkeypatch):
+    """Of two directions the second layer reads both: twice the units, x of MUT1 has no matrix."""
+    monkeypatch.setattr(sequence_trial, "check_data", lambda config: None)
+    trial = pos_tagging.trials("smoke")[0]
+    one = replace(trial, model=replace(trial.model, cell="mut1"))
+    pos_tagging.check(one)
+    with pytest.raises(ValueError, match="mut1"):
+        pos_tagging.check(replace(one, model=replace(one.model, num_layers=2)))
+
+
 def test_the_most_frequent_tag_of_a_word():
     """By hand: a is X twice and Y once; b is Y; c is not in train, where X and Y are 2 and 2."""
 
