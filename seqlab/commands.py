@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
             with contextlib.suppress(_FailedFast):
                 engine.run(starter, _worker_command(plan, options), num_workers, watch)
     rows = [result for _, result in plan.known().values() if result]
-    _print(_with_origin(plan.experiment.table(rows), rows), options.format)
+    _print(_with_origin(plan.experiment, rows), options.format)
     missing = len(plan.known()) - len(rows)
     if missing:
         print(f"{missing} trials have no result: the same command goes on", file=sys.stderr)
@@ -230,7 +230,7 @@ def table(options: argparse.Namespace) -> int:
         table = _grouped(options)
     else:
         experiment, rows = _indexed(options)
-        table = _with_origin(experiment.table(rows), rows)
+        table = _with_origin(experiment, rows)
     if options.columns:
         table = tables.select(table, options.columns.split(","))
     _print(table, options.format)
@@ -327,10 +327,16 @@ def status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _with_origin(table: Any, rows: "Sequence[dict[str, Any]]") -> Any:
+def _with_origin(experiment: Any, rows: "Sequence[dict[str, Any]]") -> Any:
+    """The experiment's table and, found out meanwhile, where its results come from."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from seqlab.launch.provenance import summary
 
-    return dataclasses.replace(table, notes=(*table.notes, summary(rows)))
+    with ThreadPoolExecutor(1) as beside:
+        origin = beside.submit(summary, rows)
+        table = experiment.table(rows)
+        return dataclasses.replace(table, notes=(*table.notes, origin.result()))
 
 
 def _print(table: Any, format: str) -> None:
