@@ -15,6 +15,7 @@ from seqlab.launch.claims import Heart, Observer
 from seqlab.launch.outcome import DISK_FULL, NO_ROOM
 from seqlab.launch.packing import Pack, Packable
 from seqlab.launch.plan import Plan
+from seqlab.launch.programs import Programs
 from seqlab.trial import trial_id
 
 IDLE_SECONDS = 2.0
@@ -49,6 +50,7 @@ def _run_missing(plan: Plan, start: float, heart: Heart, terms: Terms) -> None:
     launcher = os.environ.get("SEQLAB_LAUNCHER")
     observer = Observer(plan.root / plan.name)
     experiment = packing.packable(plan.experiment)
+    programs = Programs()
     while True:
         known = plan.known()
         begun = packing.begun(plan, known) if experiment else []
@@ -61,6 +63,7 @@ def _run_missing(plan: Plan, start: float, heart: Heart, terms: Terms) -> None:
         for pack in _packs(plan, experiment, begun, trials, terms):
             if launcher is not None and int(launcher) != os.getppid():
                 return
+            programs.after_a_trial()
             if experiment is None or len(pack.trials) == 1:
                 ran |= _try(plan, pack.trials[0], heart, observer, terms)
             elif _try_pack(plan, experiment, pack, heart, observer, terms):
