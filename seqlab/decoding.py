@@ -8,8 +8,8 @@ Log-probabilities are logits, too. `beside` is any tree of arrays [N, ...] that 
 symbol written next, such as the weights of an attention; None where there is nothing. Every leaf of
 the carry has the axis N first.
 
-The shapes of a result are fixed by `max_length`, L; the loop ends when every row has ended. All
-three are pure functions to be called under `jax.jit`.
+The shapes of a result are fixed by `max_length`, L; the loop ends when every row has ended. All are
+pure functions to be called under `jax.jit`. `sample_frames` draws frames of notes instead.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 Step: TypeAlias = Callable[[Any, Array], tuple[Any, Array, Any]]
 
@@ -92,6 +92,38 @@ def sample(
         return jnp.take_along_axis(symbols, chosen[:, None], axis=-1)[:, 0]
 
     return _write(step, carry, first, end, max_length, drawn)
+
+
+def sample_frames(
+    key: PRNGKeyArray,
+    step: Callable[[Any, Array], tuple[Any, Array]],
+    carry: Any,
+    first: UInt8[Array, "B C"],
+    *,
+    length: int,
+    temperature: Array | float = 1.0,
+) -> UInt8[Array, "B L C"]:
+    """Draw each channel of a frame from σ(logit / temperature), frame by frame.
+
+    Args:
+        key: of the draws; that of step t is folded from it.
+        step: (carry, frames [N, C]) -> (carry, logits [N, C]).
+        carry: before `first`.
+        first: what each row begins with, which is not part of what is drawn.
+        length: L.
+        temperature: a value of the program. At 0 a channel is 1 where that is more probable.
+    """
+    tiny = jnp.finfo(jnp.float32).tiny
+
+    def drawn(state: tuple[Any, Array], t: Array) -> tuple[tuple[Any, Array], Array]:
+        carry, logits = step(*state)
+        # u < σ(logit / τ) where τ log(u / (1 - u)) < logit: nothing is divided by 0.
+        u = jax.random.uniform(jax.random.fold_in(key, t), logits.shape, minval=tiny)
+        frames = (temperature * jax.scipy.special.logit(u) < logits).astype(first.dtype)
+        return (carry, frames), frames
+
+    _, frames = lax.scan(drawn, (carry, first), jnp.arange(length, dtype=jnp.int32))
+    return frames.swapaxes(0, 1)
 
 
 class _Loop(NamedTuple):

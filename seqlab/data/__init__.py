@@ -1,6 +1,6 @@
-"""Data sets by their configuration: `load(config)` for any entry of the three tables of kinds."""
+"""Data sets by their configuration: `load(config)` for any entry of the six tables of kinds."""
 
-from typing import overload
+from typing import Any, overload
 
 from seqlab.data import (
     arithmetic,
@@ -9,14 +9,19 @@ from seqlab.data import (
     hello,
     images,
     memorisation,
+    moving_digits,
     music,
     ptb,
+    scenes,
     sentiment,
     series,
     shapes,
+    speech,
+    strokes,
     tagging,
     translation,
     wikitext,
+    word_eval,
     xml,
 )
 from seqlab.data.arithmetic import Arithmetic
@@ -26,23 +31,43 @@ from seqlab.data.examples import ExampleDataset, Examples, Ragged
 from seqlab.data.hello import Hello
 from seqlab.data.images import ImageDataset, Images, Labelled
 from seqlab.data.memorisation import Memorisation
+from seqlab.data.moving_digits import MovingDigits
 from seqlab.data.music import Music
 from seqlab.data.ptb import Ptb
+from seqlab.data.scenes import (
+    Asked,
+    CaptionDataset,
+    Captioned,
+    Captions,
+    QuestionDataset,
+    Questions,
+)
 from seqlab.data.sentiment import MovieReviews, Sst
 from seqlab.data.series import SeriesDataset, TimeSeries
 from seqlab.data.shapes import Shapes
+from seqlab.data.speech import SpokenDigits
 from seqlab.data.stream import Dataset
+from seqlab.data.strokes import StrokeDataset, Strokes
 from seqlab.data.tagging import Ewt
 from seqlab.data.translation import Multi30k, Tatoeba
 from seqlab.data.wikitext import WikiText2
+from seqlab.data.word_eval import WordEval, WordQuestions
 from seqlab.data.xml import Xml
 
 __all__ = [
     "CHANNELS",
     "EXAMPLE_KINDS",
+    "FRAME_KINDS",
     "IMAGE_KINDS",
+    "JUDGEMENT_KINDS",
     "KINDS",
+    "SCENE_KINDS",
     "Arithmetic",
+    "Asked",
+    "CaptionDataset",
+    "Captioned",
+    "Captions",
+    "Config",
     "DataConfig",
     "Dataset",
     "Ewt",
@@ -56,20 +81,28 @@ __all__ = [
     "Labelled",
     "Memorisation",
     "MovieReviews",
+    "MovingDigits",
     "Multi30k",
     "Music",
     "Promoters",
     "Ptb",
     "PtbChar",
+    "QuestionDataset",
+    "Questions",
     "Ragged",
     "SeriesDataset",
     "Shakespeare",
     "Shapes",
     "Splice",
+    "SpokenDigits",
     "Sst",
+    "StrokeDataset",
+    "Strokes",
     "Tatoeba",
     "TimeSeries",
     "WikiText2",
+    "WordEval",
+    "WordQuestions",
     "Xml",
     "check",
     "load",
@@ -102,6 +135,19 @@ CHANNELS = {
 IMAGE_KINDS = {Images: images.load_images, Shapes: shapes.load_shapes}
 """What is read as labelled images."""
 
+FRAME_KINDS = {
+    MovingDigits: moving_digits.load,
+    SpokenDigits: speech.load,
+    Strokes: strokes.load,
+}
+"""What is read as many sequences of measurements: frames of sound or of a film, ways of a pen."""
+
+SCENE_KINDS = {Captions: scenes.load_captions, Questions: scenes.load_questions}
+"""What is read as pictures, and what is asked or said of each."""
+
+JUDGEMENT_KINDS = {WordEval: word_eval.load}
+"""What people say of words, which nothing is trained on."""
+
 EXAMPLE_KINDS = {
     Ewt: tagging.load,
     Hello: hello.load,
@@ -116,25 +162,36 @@ EXAMPLE_KINDS = {
 """What is read as many sequences and what is to be said of each."""
 
 _CHECKS = {
+    Captions: scenes.check,
     Ewt: tagging.check,
     Images: images.check,
     MovieReviews: sentiment.check_movie_reviews,
+    MovingDigits: moving_digits.check,
     Multi30k: translation.check_multi30k,
     Music: music.check,
     Promoters: dna.check_promoters,
     Ptb: ptb.check,
     PtbChar: characters.check_ptb_char,
+    Questions: scenes.check,
     Shakespeare: characters.check_shakespeare,
     Splice: dna.check_splice,
+    SpokenDigits: speech.check,
     Sst: sentiment.check_sst,
+    Strokes: strokes.check,
     Tatoeba: translation.check_tatoeba,
     TimeSeries: series.check,
     WikiText2: wikitext.check,
+    WordEval: word_eval.check,
 }
 
 DataConfig = Arithmetic | Memorisation | Music | Ptb | PtbChar | Shakespeare | WikiText2 | Xml
 ImageConfig = Images | Shapes
-ExampleConfig = Ewt | Hello | MovieReviews | Multi30k | Promoters | Splice | Sst | Tatoeba
+FrameConfig = MovingDigits | SpokenDigits
+SceneConfig = Captions | Questions
+ExampleConfig = (
+    Ewt | Hello | MovieReviews | Multi30k | Promoters | Splice | Sst | Tatoeba | FrameConfig
+)
+Config = DataConfig | ImageConfig | ExampleConfig | SceneConfig | Strokes | TimeSeries | WordEval
 
 
 @overload
@@ -145,18 +202,37 @@ def load(config: ImageConfig) -> ImageDataset: ...
 def load(config: ExampleConfig) -> ExampleDataset: ...
 @overload
 def load(config: TimeSeries) -> SeriesDataset: ...
+@overload
+def load(config: Strokes) -> StrokeDataset: ...
+@overload
+def load(config: Questions) -> QuestionDataset: ...
+@overload
+def load(config: Captions) -> CaptionDataset: ...
+@overload
+def load(config: WordEval) -> WordQuestions: ...
 def load(
-    config: DataConfig | ImageConfig | ExampleConfig | TimeSeries,
-) -> Dataset | ImageDataset | ExampleDataset | SeriesDataset:
+    config: Config,
+) -> (
+    Dataset
+    | ImageDataset
+    | ExampleDataset
+    | SeriesDataset
+    | StrokeDataset
+    | QuestionDataset
+    | CaptionDataset
+    | WordQuestions
+):
     """The three splits that a configuration stands for; the same configuration, the same bits.
 
     Raises:
         InputError: the data is not there or is damaged.
     """
-    return {**KINDS, **IMAGE_KINDS, **EXAMPLE_KINDS}[type(config)](config)
+    tables = (KINDS, IMAGE_KINDS, FRAME_KINDS, SCENE_KINDS, JUDGEMENT_KINDS, EXAMPLE_KINDS)
+    found: dict[type, Any] = {kind: read for table in tables for kind, read in table.items()}
+    return found[type(config)](config)
 
 
-def check(config: DataConfig | ImageConfig | ExampleConfig | TimeSeries) -> None:
+def check(config: Config) -> None:
     """Raise the InputError that `load` would, without the work."""
     if type(config) in _CHECKS:  # what is generated is always there
         _CHECKS[type(config)](config)

@@ -177,6 +177,50 @@ class Births(_TimeSeries):
     """Girls born in California, by day."""
 
 
+class Fsdd(_Arrays):
+    """Free Spoken Digit Dataset: the recordings of one speaker and digit, as log-mel frames."""
+
+    ARRAYS: ClassVar = {
+        "frames": _rows(40, dtype=np.float32),
+        "digits": _rows(dtype=np.int32),
+        "numbers": _rows(dtype=np.int32),
+    }
+
+
+class _Strokes(_Arrays, skip_registration=True):
+    """A record is a run of drawings: ways of a pen, and 1 where a drawing begins."""
+
+    ARRAYS: ClassVar = {"points": _rows(3, dtype=np.int16), "begins": _rows()}
+
+
+class AaronSheep(_Strokes):
+    """The Sheep Market of A. Koblin: sheep, drawn by many people."""
+
+
+class ShortKanji(_Strokes):
+    """Characters of Japanese with few strokes."""
+
+
+class Omniglot(_Strokes, skip_registration=True):
+    """Letters of fifty alphabets."""
+
+
+class EasyVqa(_Arrays):
+    """easy-VQA: a record is a run of pictures, and lines of what is asked of them."""
+
+    ARRAYS: ClassVar = {"images": _rows(64, 64, 3), "text": _rows()}
+
+
+class Nlvr(_Arrays, skip_registration=True):
+    """NLVR: a record is a run of halved pictures, and lines of what is said of them."""
+
+    ARRAYS: ClassVar = {"images": _rows(50, 200, 3), "text": _rows()}
+
+
+class WordEval(_Texts):
+    """Pairs of words and how alike they are; and analogies: a line each, a record a file."""
+
+
 BUILDERS: dict[str, type[_Arrays]] = {
     "ptb": Ptb,
     "nottingham": Nottingham,
@@ -201,4 +245,11 @@ BUILDERS: dict[str, type[_Arrays]] = {
     "sunspots": Sunspots,
     "temperatures": Temperatures,
     "births": Births,
+    "fsdd": Fsdd,
+    "aaron_sheep": AaronSheep,
+    "short_kanji": ShortKanji,
+    "omniglot": Omniglot,
+    "easy_vqa": EasyVqa,
+    "nlvr": Nlvr,
+    "word_eval": WordEval,
 }

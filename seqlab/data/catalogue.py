@@ -10,11 +10,15 @@ from seqlab.data import (
     music,
     prepared,
     ptb,
+    scenes,
     sentiment,
     series,
+    speech,
+    strokes,
     tagging,
     translation,
     wikitext,
+    word_eval,
 )
 from seqlab.errors import InputError, nearest
 
@@ -29,6 +33,10 @@ SOURCES: dict[str, prepared.Source] = {
     **translation.SOURCES,
     **dna.SOURCES,
     **series.SOURCES,
+    **speech.SOURCES,
+    **strokes.SOURCES,
+    **scenes.SOURCES,
+    **word_eval.SOURCES,
 }
 
 

@@ -111,6 +111,11 @@ class FramePredictor(nn.Module):
         logits = nn.Dense(self.num_channels, kernel_init=init, name="head")(ys)
         return carry, logits
 
+    def step(self, carry: Any, frames: UInt8[Array, "B C"]) -> tuple[Any, Float[Array, "B C"]]:
+        """One frame of each row, as `seqlab.decoding.sample_frames` asks for it."""
+        carry, logits = self(frames[:, None], carry)
+        return carry, logits[:, 0]
+
 
 class SymbolEmbedding(nn.Module):
     """x_t = table[symbol_t].

@@ -25,9 +25,10 @@ from seqlab.data import (
     tagging,
     translation,
     wikitext,
+    word_eval,
 )
 
-MODULES = (characters, dna, sentiment, series, tagging, translation, wikitext)
+MODULES = (characters, dna, sentiment, series, tagging, translation, wikitext, word_eval)
 DRAW = random.Random(0)
 WORDS = ["".join(DRAW.choices("abcdefghij", k=3)) for _ in range(150)]
 
@@ -84,6 +85,11 @@ def csv(count: int) -> bytes:
     return f'"Month","Value"\n{rows}'.encode()
 
 
+def judged(separator: str) -> bytes:
+    rows = (separator.join((*DRAW.sample(WORDS, 2), f"{DRAW.randint(0, 999) / 100}")) for _ in "ab")
+    return "".join(f"{row.capitalize()}\n" for row in rows).encode()
+
+
 PLAY = "\n !$&',-.3:;?" + string.ascii_letters
 LETTERS = "\n#$&'*-./0123456789<>N\\_" + string.ascii_lowercase
 
@@ -128,6 +134,11 @@ CONTENTS: dict[str, list[bytes]] = {
     "sunspots": [csv(61)],
     "temperatures": [csv(62)],
     "births": [csv(63)],
+    "word_eval": [
+        *(judged(separator) for separator in "\t \t \t "),
+        b": Capital-Cities\nAthens Greece Oslo Norway\nOslo Norway Athens Greece\n"
+        b": gram1\ngood better Bad worse\n",
+    ],
 }
 
 

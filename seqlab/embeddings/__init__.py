@@ -1,0 +1,1 @@
+"""Vectors of words: counted, or learnt by word2vec; and what they are asked."""
