@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,8 +28,8 @@ TINY = (
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_parses(command):
-    words = command.replace("EXPERIMENT", "mut_vs_lstm_gru").split()
-    cli._parser().parse_args(words)
+    typed = command.partition(" <")[0].replace("EXPERIMENT", "mut_vs_lstm_gru")
+    cli._parser().parse_args(shlex.split(typed))
 
 
 def test_the_table_on_the_first_screen_is_the_recorded_one():
