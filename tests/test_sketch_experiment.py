@@ -51,6 +51,7 @@ def trained(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_both_know_drawings_better_than_one_gaussian(trained):
     for metrics, _, _ in trained.values():
         assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
@@ -63,6 +64,7 @@ def test_both_know_drawings_better_than_one_gaussian(trained):
     assert trained["unconditional"][0]["test_kl"] == 0 < trained["vae"][0]["test_kl"]
 
 
+@pytest.mark.slow
 def test_drawings_of_every_temperature_are_kept(trained):
     for kind, (metrics, _, _) in trained.items():
         assert list(metrics["drawn"]) == ["0.1", "0.4", "0.7", "1.0"]
@@ -74,6 +76,7 @@ def test_drawings_of_every_temperature_are_kept(trained):
     np.testing.assert_allclose(trained["vae"][0]["test_drawings"], strokes, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unconditional", "vae"])
 def test_drawings_are_written_to_the_file_that_is_named(trained, kind, tmp_path, monkeypatch):
     drawings = sketches.drawings(SQUARES)

@@ -44,15 +44,8 @@ class SpokenDigits:
             raise InputError(f"test is official or a speaker, not {self.test!r}.{near}")
 
 
-class Scale(NamedTuple):
-    """Of the frames of train: float32 [40] each. A network is given (frame - mean) / std."""
-
-    mean: np.ndarray
-    std: np.ndarray
-
-
 class _Recordings(NamedTuple):
-    """Of all speakers; one entry, or a run of frames, for each recording."""
+    """Of all speakers; one entry, or a run of levelled frames, for each recording."""
 
     frames: Ragged
     digits: np.ndarray
@@ -61,7 +54,10 @@ class _Recordings(NamedTuple):
 
 
 def load(config: SpokenDigits) -> ExampleDataset:
-    """3,000 recordings of six speakers; float32 frames [N, 40], scaled, and the digit of each.
+    """3,000 recordings of six speakers; float32 frames [N, 40], levelled, and the digit of each.
+
+    What is given is (frame - mean of its recording) / std, by band, std over all of train. A
+    microphone and how near it is add the same to all frames of a recording, which so is gone.
 
     Official: 2,400 / 300 / 300. A speaker left out: 2,250 / 250 / 500.
 
@@ -73,24 +69,31 @@ def load(config: SpokenDigits) -> ExampleDataset:
     """
     recordings = _recordings()
     splits = _splits(config, recordings)
-    mean, std = _scale(recordings, splits["train"])
+    std = _deviation(recordings, splits["train"])
     examples = {}
     for split, chosen in splits.items():
         values, lengths = _take(recordings.frames, chosen)
-        examples[split] = Examples(
-            Ragged((values - mean) / std, lengths), recordings.digits[chosen]
-        )
+        examples[split] = Examples(Ragged(values / std, lengths), recordings.digits[chosen])
     return ExampleDataset(**examples, symbols=(), classes=CLASSES)
 
 
-def scale(config: SpokenDigits) -> Scale:
-    """What the frames of a new recording (`log_mel`) are scaled by for a network trained on this.
+def deviation(config: SpokenDigits) -> np.ndarray:
+    """float32 [40], the std that a new recording is divided by when `log_mel` is `levelled`.
 
     Raises:
         InputError: as `load`.
     """
     recordings = _recordings()
-    return _scale(recordings, _splits(config, recordings)["train"])
+    return _deviation(recordings, _splits(config, recordings)["train"])
+
+
+def levelled(frames: Ragged) -> Ragged:
+    """Each frame less the mean of its recording."""
+    of = np.repeat(np.arange(len(frames.lengths)), frames.lengths)
+    sums = np.zeros((len(frames.lengths), frames.values.shape[1]))
+    np.add.at(sums, of, frames.values)
+    means = (sums / frames.lengths[:, None]).astype(np.float32)
+    return Ragged(frames.values - means[of], frames.lengths)
 
 
 def check(config: SpokenDigits) -> None:
@@ -110,7 +113,8 @@ def _recordings() -> _Recordings:
     which = np.stack([of, digits, numbers], axis=1)
     starts = np.flatnonzero(np.concatenate([[True], (which[1:] != which[:-1]).any(axis=1)]))
     lengths = np.diff(starts, append=len(frames)).astype(np.int32)
-    return _Recordings(Ragged(frames, lengths), digits[starts], numbers[starts], of[starts])
+    whole = levelled(Ragged(frames, lengths))
+    return _Recordings(whole, digits[starts], numbers[starts], of[starts])
 
 
 def _splits(config: SpokenDigits, recordings: _Recordings) -> dict[str, np.ndarray]:
@@ -123,9 +127,9 @@ def _splits(config: SpokenDigits, recordings: _Recordings) -> dict[str, np.ndarr
     return {"train": ~tested & ~validates, "valid": validates, "test": tested}
 
 
-def _scale(recordings: _Recordings, train: np.ndarray) -> Scale:
-    frames = _take(recordings.frames, train).values.astype(np.float64)
-    return Scale(frames.mean(axis=0).astype(np.float32), frames.std(axis=0).astype(np.float32))
+def _deviation(recordings: _Recordings, train: np.ndarray) -> np.ndarray:
+    # Of what is levelled the mean is 0.
+    return _take(recordings.frames, train).values.std(axis=0, dtype=np.float64).astype(np.float32)
 
 
 def _take(frames: Ragged, chosen: np.ndarray) -> Ragged:

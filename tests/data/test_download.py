@@ -131,7 +131,7 @@ def test_every_published_address_is_https_and_pinned_to_a_commit():
     for source in catalogue.SOURCES.values():
         for original in source.originals:
             if original.url is None:  # then the person is told which commit it was made from
-                assert re.search(r"github\.com/[\w/-]+ at commit [0-9a-f]{40} ", original.origin)
+                assert re.search(r"github\.com/[\w/-]+ at commit [0-9a-f]{40}\b", original.origin)
                 continue
             assert re.match(
                 r"https://raw\.githubusercontent\.com/[\w/-]+/[0-9a-f]{40}/", original.url

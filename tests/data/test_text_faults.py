@@ -27,6 +27,7 @@ CONFIGS = {
     "sunspots": data.TimeSeries("sunspots"),
     "temperatures": data.TimeSeries("temperatures"),
     "births": data.TimeSeries("births"),
+    "word_eval": data.WordEval(),
 }
 
 
@@ -112,7 +113,9 @@ def test_every_kind_every_source_and_every_builder_is_there():
     text = {name for module in MODULES for name in module.SOURCES}
     assert set(CONTENTS) == set(CONFIGS) == text
     assert text < set(catalogue.SOURCES) == set(builders.BUILDERS)
-    kinds = set(data.EXAMPLE_KINDS) | {data.PtbChar, data.Shakespeare, data.WikiText2}
+    kinds = set(data.EXAMPLE_KINDS) | set(data.JUDGEMENT_KINDS)
+    kinds |= {data.PtbChar, data.Shakespeare, data.WikiText2}
+    kinds.remove(data.Hello)  # three words of the code itself
     assert {type(config) for config in CONFIGS.values()} == kinds
     assert set(data.CHANNELS) == set(data.KINDS)
     for source in catalogue.SOURCES.values():
