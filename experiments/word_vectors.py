@@ -5,7 +5,7 @@ counting answers more analogies; both are near, for what is learnt is what the l
 counts says. king - man + woman is a matter of more text than this.
 
     python launch.py run word_vectors --budget smoke            Penn Treebank, short; two minutes
-    python launch.py run word_vectors                           half an hour on two cores
+    python launch.py run word_vectors                           twenty minutes on two cores
     python launch.py run word_vectors --only data.kind=Goodbye  the co-occurrences of a sentence
     python launch.py run word_vectors --set model.dim=50,300
     python launch.py run word_vectors --budget paper              300 numbers a word, five seeds

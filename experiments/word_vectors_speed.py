@@ -1,11 +1,12 @@
 """Words a second of word2vec: one program of matrix products, next to gensim's loop in C.
 
-Claim: negatives that the words of a step share, and windows as matrices, make skip-gram as fast as
-CBOW; gensim, which computes every pair alone, is several times as fast at CBOW as at skip-gram.
+Claim: negatives that the words of a step share, and windows as matrices, make skip-gram nearly as
+fast as CBOW, and as fast as gensim's; at CBOW gensim, which computes every pair alone, is nearly
+twice as fast on two cores.
 
     pip install -e '.[bench]'
-    python launch.py run word_vectors_speed --budget smoke     Penn Treebank; two minutes
-    python launch.py run word_vectors_speed                    WikiText-2; ten minutes on two cores
+    python launch.py run word_vectors_speed --budget smoke     Penn Treebank; a minute
+    python launch.py run word_vectors_speed                    WikiText-2; five minutes on two cores
     python launch.py run word_vectors_speed --budget paper     300 numbers a word, too
 
 Protocol: both train on the words of one text, in lower case, those that stand in it five times or
@@ -84,7 +85,7 @@ def check(trial: Trial) -> None:
         raise InputError(f"pairs must be above 0, not {trial.pairs}")
     word_vectors.check(word_vectors.Trial(trial.budget, trial.data, trial.model, trial.min_count))
     try:
-        import gensim  # noqa: F401
+        import gensim  # noqa: F401 # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError("gensim is not installed: pip install 'seqlab[bench]'") from error
 
@@ -166,7 +167,7 @@ def epochs_of_gensim(config: Word2vec, file: Path) -> Program:
 
 def gensim_model(config: Word2vec, file: Path, epochs: int) -> Any:
     """Trained; it divides no gradient by the number of neighbours, so that its rate is its own."""
-    from gensim.models import Word2Vec
+    from gensim.models import Word2Vec  # pyright: ignore[reportMissingImports]
 
     return Word2Vec(
         corpus_file=str(file),
