@@ -274,9 +274,7 @@ def _section(config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _system(config: Mapping[str, Any]) -> str:
-    model = config["model"]
-    ways = "bidirectional " if model["bidirectional"] else ""
-    return f"{ways}{model['cell']}, {model['num_layers']} × {model['units']}, {config['pooling']}"
+    return f"{systems.layers(config['model'])}, {config['pooling']}"
 
 
 def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":

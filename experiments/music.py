@@ -234,9 +234,7 @@ def _section(config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _system(config: Mapping[str, Any]) -> str:
-    model = config["model"]
-    layers = "layer" if model["num_layers"] == 1 else "layers"
-    return f"{model['cell']}, {model['num_layers']} {layers}"
+    return systems.layers(config["model"])
 
 
 def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":

@@ -178,9 +178,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _system(config: Mapping[str, Any]) -> str:
-    model = config["model"]
-    ways = "both directions of " if model["bidirectional"] else ""
-    return f"{ways}{model['cell']}, {model['num_layers']} × {model['units']}"
+    return systems.layers(config["model"])
 
 
 def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":

@@ -291,9 +291,9 @@ def _section(config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _system(config: Mapping[str, Any]) -> str:
-    model = config["model"]
-    name = f"{model['cell']}, {model['num_layers']} × {model['units']}"
-    return f"{name}, {model['latents']} latents" if model["latents"] else f"{name}, unconditional"
+    latents = config["model"]["latents"]
+    kind = f"{latents} latents" if latents else "unconditional"
+    return f"{systems.layers(config['model'])}, {kind}"
 
 
 def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":

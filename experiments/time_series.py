@@ -229,10 +229,8 @@ def _section(config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _system(config: Mapping[str, Any]) -> str:
-    model, window = config["model"], config["data"]["window"]
-    ways = "bidirectional " if model["bidirectional"] else ""
-    layers = f"{ways}{model['cell']}, {model['num_layers']} × {model['units']}"
-    return f"{layers}, {config['predicts']}, window {window}"
+    window = config["data"]["window"]
+    return f"{systems.layers(config['model'])}, {config['predicts']}, window {window}"
 
 
 def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":

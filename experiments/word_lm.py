@@ -142,8 +142,6 @@ def _section(config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _system(config: Mapping[str, Any]) -> str:
-    model, schedule = config["model"], config["train"]["schedule"]
-    name = f"{model['cell']}, {model['num_layers']} layers"
-    planned = WHOLE.schedule.max_epochs
-    cut_short = schedule["max_epochs"] < planned
-    return f"{name}, {schedule['max_epochs']} of {planned} epochs" if cut_short else name
+    epochs, planned = config["train"]["schedule"]["max_epochs"], WHOLE.schedule.max_epochs
+    cut_short = f", {epochs} of {planned} epochs" if epochs < planned else ""
+    return systems.layers(config["model"]) + cut_short

@@ -17,16 +17,33 @@ from seqlab.data.examples import Examples, Ragged
 ABSENT = -1  # a row that no sequence is in
 
 
+class Pictures(NamedTuple):
+    """What each of B rows looks at.
+
+    Attributes:
+        images: uint8 [N, H, W, 3], those of a whole split.
+        numbers: int32 [B].
+    """
+
+    images: jax.Array
+    numbers: jax.Array
+
+    def of_rows(self) -> jax.Array:
+        """uint8 [B, H, W, 3]."""
+        return self.images[self.numbers]
+
+
 class Batch(NamedTuple):
     """B sequences, or all of a bucket.
 
     Attributes:
-        inputs: int32 [B, S] symbols, or float32 [B, S, C].
+        inputs: int32 [B, S] symbols, float32 [B, S, C], or uint8 [B, S, H, W].
         lengths: int32 [B].
         targets: int32 [B, U]: a class (U = 1), a tag for each symbol (U = S), a translation; or
             float32 [B, 1, C], measurements.
         previous: int32 [B, U], the targets one place later: what a decoder has said before.
         scored: bool [B, U].
+        pictures: None where nothing is looked at.
     """
 
     inputs: jax.Array
@@ -34,6 +51,7 @@ class Batch(NamedTuple):
     targets: jax.Array
     previous: jax.Array
     scored: jax.Array
+    pictures: Pictures | None = None
 
 
 def padded(examples: Examples, num_buckets: int, begin: int = 0) -> list[Batch]:
@@ -47,8 +65,9 @@ def padded(examples: Examples, num_buckets: int, begin: int = 0) -> list[Batch]:
     lengths, targets = examples.inputs.lengths, _sequences(examples)
     order = np.lexsort((targets.lengths, lengths))
     cuts = np.unique(np.linspace(0, len(order), num_buckets + 1).astype(int))
+    images = _images(examples)
     return [
-        _bucket(examples.inputs, targets, order[start:end], begin)
+        _bucket(examples, targets, images, order[start:end], begin)
         for start, end in itertools.pairwise(cuts)
     ]
 
@@ -56,7 +75,12 @@ def padded(examples: Examples, num_buckets: int, begin: int = 0) -> list[Batch]:
 def rectangle(examples: Examples) -> Batch:
     """All examples in their order, padded to the longest."""
     rows = np.arange(len(examples.inputs.lengths))
-    return _bucket(examples.inputs, _sequences(examples), rows, begin=0)
+    return _bucket(examples, _sequences(examples), _images(examples), rows, begin=0)
+
+
+def _images(examples: Examples) -> jax.Array | None:
+    """On the device once, for all buckets."""
+    return None if examples.shown is None else jnp.asarray(examples.shown.images)
 
 
 def _sequences(examples: Examples) -> Ragged:
@@ -67,7 +91,12 @@ def _sequences(examples: Examples) -> Ragged:
     return Ragged(targets, np.ones(len(targets), np.int32))
 
 
-def _bucket(inputs: Ragged, targets: Ragged, rows: np.ndarray, begin: int) -> Batch:
+def _bucket(
+    examples: Examples, targets: Ragged, images: jax.Array | None, rows: np.ndarray, begin: int
+) -> Batch:
+    inputs, pictures = examples.inputs, None
+    if examples.shown is not None and images is not None:
+        pictures = Pictures(images, jnp.asarray(examples.shown.numbers[rows]))
     wanted = _rectangle(targets, rows)
     previous = np.full(wanted.shape[:2], begin, np.int32)
     if wanted.ndim == 2:
@@ -79,6 +108,7 @@ def _bucket(inputs: Ragged, targets: Ragged, rows: np.ndarray, begin: int) -> Ba
         jnp.asarray(wanted),
         jnp.asarray(previous),
         jnp.asarray(width < targets.lengths[rows, None]),
+        pictures,
     )
 
 
@@ -96,9 +126,13 @@ def _rectangle(ragged: Ragged, rows: np.ndarray) -> np.ndarray:
 
 def take(bucket: Batch, rows: jax.Array) -> Batch:
     """The batch of some rows [B] of a bucket; nothing of an absent one is scored."""
-    batch = jax.tree.map(lambda leaf: leaf[jnp.maximum(rows, 0)], bucket)
+    some = jnp.maximum(rows, 0)
+    batch = jax.tree.map(lambda leaf: leaf[some], bucket._replace(pictures=None))
     present = (rows != ABSENT).reshape(-1, *(1,) * (batch.scored.ndim - 1))
-    return batch._replace(scored=batch.scored & present)
+    pictures = bucket.pictures
+    if pictures is not None:
+        pictures = pictures._replace(numbers=pictures.numbers[some])
+    return batch._replace(scored=batch.scored & present, pictures=pictures)
 
 
 class Work(NamedTuple):

@@ -101,6 +101,18 @@ def table(
     return Table(title, COLUMNS, tuple(lines), "section", (*NOTES, *notes, *smoke))
 
 
+def layers(model: Mapping[str, Any]) -> str:
+    """What recurrent layers are called: bidirectional lstm, 2 × 128.
+
+    Where their width follows from a parameter budget, it is not told.
+    """
+    ways = "bidirectional " if model.get("bidirectional") else ""
+    count = model["num_layers"]
+    if "units" in model:
+        return f"{ways}{model['cell']}, {count} × {model['units']}"
+    return f"{ways}{model['cell']}, {count} layer{'s' * (count > 1)}"
+
+
 def one_below_the_other(first: Table, *others: Table) -> Table:
     """One table of several, under the title of the first; a note that many have is said once."""
     tables = (first, *others)

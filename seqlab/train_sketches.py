@@ -1,8 +1,4 @@
-"""Training of networks that draw, in batches of drawings of similar length.
-
-`fit` is a pure function of its arguments: the same trial on the same CPU gives the same bits,
-interrupted and resumed or not.
-"""
+"""Training of networks that draw, in batches of drawings of similar length."""
 
 import functools
 from dataclasses import dataclass, field
@@ -11,17 +7,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 from jaxtyping import Array
 
-from seqlab import buckets, epochs, metrics, optim
-from seqlab.buckets import ABSENT, Batch
+from seqlab import buckets, epochs, optim, train_buckets
+from seqlab.buckets import Batch
 from seqlab.models.sketch import SketchVAE, Unconditional, first_steps, num_latents
 from seqlab.schedule import Schedule
 from seqlab.sketch_losses import SketchLoss, annealed, divergence, terms
 from seqlab.sketches import END, Drawings
-from seqlab.train_sequences import STEPS_PER_DISPATCH, TrainState
+from seqlab.train_buckets import Learning, TrainState
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ def dithered(batch: Batch, key: Array, quantum: float, scaling: float) -> Batch:
 @functools.partial(jax.jit, static_argnames="model")
 def init_params(model: Unconditional | SketchVAE, key: Array, batch: Batch) -> Any:
     """Weights as the network draws them."""
-    one = jax.tree.map(lambda leaf: leaf[:1], batch)
+    one = buckets.take(batch, jnp.zeros(1, jnp.int32))
     return model.init(key, *arguments(one, _noise(model, key, 1)))
 
 
@@ -92,17 +86,16 @@ def init_params(model: Unconditional | SketchVAE, key: Array, batch: Batch) -> A
 def init_state(program: Program, settings: optim.Settings, batch: Batch) -> TrainState:
     """Weights as the network draws them, matrices scaled by `init_scale`."""
     params = init_params(program.model, jax.random.key(settings.seed), batch)
-    params = jax.tree.map(lambda p: p * settings.init_scale if p.ndim > 1 else p, params)
-    optimizer = optim.clipped(program.optimizer, settings.learning_rate, settings.clip_norm)
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    return train_buckets.begun(params, program.optimizer, settings)
 
 
 def train_step(
     program: Program, settings: optim.Settings, state: TrainState, batch: Batch
 ) -> tuple[TrainState, jax.Array]:
     """One batch: forward, backward, clip, update. Also returns L."""
-    now = jax.random.fold_in(jax.random.split(jax.random.key(settings.seed))[1], state.step)
-    of_dropout, of_noise, of_grid = jax.random.split(now, 3)
+    of_dropout, of_noise, of_grid = jax.random.split(
+        train_buckets.step_key(settings, state.step), 3
+    )
     batch = dithered(batch, of_grid, program.quantum, program.loss.scaling)
     present = batch.scored.any(axis=1)
     noise = _noise(program.model, of_noise, len(present))
@@ -127,53 +120,32 @@ def train_step(
         return reconstruction + weight * jnp.maximum(mean_kl, program.loss.kl_min)
 
     value, grads = jax.value_and_grad(mean_loss)(state.params)
-    optimizer = optim.clipped(program.optimizer, settings.learning_rate, settings.clip_norm)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, opt_state), value
+    return train_buckets.updated(state, grads, program.optimizer, settings), value
 
 
-@functools.partial(jax.jit, static_argnames="program", donate_argnames="state")
-def train_steps(
-    program: Program, settings: optim.Settings, state: TrainState, bucket: Batch, rows: jax.Array
-) -> tuple[TrainState, jax.Array]:
-    """A step for each batch of rows [count, B] that has any; losses [count]."""
-
-    def step(state: TrainState, rows: jax.Array) -> tuple[TrainState, jax.Array]:
-        after, loss = train_step(program, settings, state, buckets.take(bucket, rows))
-        any_present = (rows != ABSENT).any()
-        after = jax.tree.map(lambda new, old: jnp.where(any_present, new, old), after, state)
-        return after, loss
-
-    return jax.lax.scan(step, state, rows)
-
-
-@functools.partial(jax.jit, static_argnames="program")
-def evaluate(program: Program, params: Any, bucket: Batch, rows: jax.Array) -> dict[str, jax.Array]:
-    """Sums over drawings, over batches of rows [count, B], the same noise whenever it is asked.
+def sums_of(program: Program, params: Any, batch: Batch, key: Array) -> dict[str, jax.Array]:
+    """Sums over drawings, the same noise whenever it is asked.
 
     nll is reconstruction + kl, in nats: of a VAE a bound from above, with one z for each drawing.
     """
+    of_grid, of_noise = jax.random.split(key)
+    batch = dithered(batch, of_grid, program.quantum, scaling=0.0)
+    present = batch.scored.any(axis=1)
+    noise = _noise(program.model, of_noise, len(present))
+    said, posterior = _apply(program, params, arguments(batch, noise))
+    costs = terms(said, batch.targets, batch.scored)
+    kl = jnp.zeros(len(present)) if posterior is None else divergence(posterior)
+    sums = {
+        "reconstruction": costs.offsets + costs.pens,
+        "kl": kl,
+        "points": batch.lengths.astype(jnp.float32),
+    }
+    sums = {name: jnp.where(present, of, 0.0).sum() for name, of in sums.items()}
+    nll = sums["reconstruction"] + sums["kl"]
+    return sums | {"nll": nll, "count": present.sum().astype(jnp.float32)}
 
-    def step(_: None, rows: jax.Array) -> tuple[None, dict[str, jax.Array]]:
-        of_grid, of_noise = jax.random.split(jax.random.fold_in(jax.random.key(0), rows[0]))
-        batch = dithered(buckets.take(bucket, rows), of_grid, program.quantum, scaling=0.0)
-        noise = _noise(program.model, of_noise, len(rows))
-        said, posterior = _apply(program, params, arguments(batch, noise))
-        costs = terms(said, batch.targets, batch.scored)
-        present = batch.scored.any(axis=1)
-        kl = jnp.zeros(len(rows)) if posterior is None else divergence(posterior)
-        sums = {
-            "reconstruction": costs.offsets + costs.pens,
-            "kl": kl,
-            "points": batch.lengths.astype(jnp.float32),
-        }
-        sums = {name: jnp.where(present, of, 0.0).sum() for name, of in sums.items()}
-        nll = sums["reconstruction"] + sums["kl"]
-        return None, sums | {"nll": nll, "count": present.sum().astype(jnp.float32)}
 
-    _, sums = jax.lax.scan(step, None, rows)
-    return jax.tree.map(lambda a: a.sum(), sums)
+LEARNING = Learning(train_step, sums_of)
 
 
 def fit(
@@ -185,51 +157,25 @@ def fit(
     keep_best: bool = False,
     inspect: epochs.Inspect | None = None,
 ) -> dict[str, Any]:
-    """Train until the schedule ends; the metrics are those of the epoch with the best validation.
+    """Train until the schedule ends; see `train_buckets.fit`.
 
     Args:
         program: what is compiled.
         settings: the values it is run with.
         drawings: the three splits.
         config: batch size, buckets, schedule.
-        folder: where the log and the checkpoints go, one an epoch, and are resumed from; None
-            writes nothing.
+        folder: of the attempt.
         keep_best: leave the parameters of the best epoch in `folder/best`.
-        inspect: looks at them when training has ended; what it finds is added to the metrics.
-
-    Raises:
-        Diverged: a training loss was not finite.
-        KeyboardInterrupt: after a signal, when the state at the next boundary is saved.
+        inspect: looks at them when training has ended.
     """
-    train = buckets.padded(drawings.train, config.num_buckets)
-    held_out = {
-        name: buckets.padded(examples, config.num_buckets)
-        for name, examples in (("valid", drawings.valid), ("test", drawings.test))
-    }
-    seed = int(settings.seed)
-    settings = jax.tree.map(jnp.asarray, settings)
-    cut = functools.partial(buckets.shuffled, train, config.batch_size, STEPS_PER_DISPATCH, seed)
-    order = functools.lru_cache(maxsize=1)(cut)
-
-    def dispatch(state: TrainState, rate: jax.Array, epoch: int, number: int) -> Any:
-        work = order(epoch)[number]
-        given = settings._replace(learning_rate=rate)
-        bucket = train[work.bucket]
-        state, losses = train_steps(program, given, state, bucket, jnp.asarray(work.rows))
-        return state, np.asarray(losses)[(work.rows != ABSENT).any(axis=1)]
-
-    def score(split: str, params: Any) -> dict[str, float]:
-        whole = held_out[split]
-        parts = [
-            evaluate(program, params, whole[work.bucket], jnp.asarray(work.rows))
-            for work in buckets.in_order(whole, config.batch_size, STEPS_PER_DISPATCH)
-        ]
-        return metrics.means(jax.tree.map(lambda *values: sum(values), *parts))
-
-    return epochs.fit(
-        epochs.Training(len(order(0)), dispatch, score),
-        init_state(program, settings, train[0]),
-        settings.learning_rate,
+    splits = {"train": drawings.train, "valid": drawings.valid, "test": drawings.test}
+    return train_buckets.fit(
+        LEARNING,
+        program,
+        settings,
+        {name: buckets.padded(split, config.num_buckets) for name, split in splits.items()},
+        functools.partial(init_state, program),
+        config.batch_size,
         config.schedule,
         folder,
         keep_best,

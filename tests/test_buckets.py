@@ -6,7 +6,7 @@ import pytest
 
 from seqlab import buckets
 from seqlab.buckets import ABSENT
-from seqlab.data.examples import Examples, Ragged
+from seqlab.data.examples import Examples, Ragged, Shown
 
 BEGIN = 99
 
@@ -130,5 +130,22 @@ def test_nothing_of_an_absent_row_is_scored(translations):
     batch = buckets.take(bucket, jnp.array([5, ABSENT, 7], jnp.int32))
     assert not batch.scored[1].any()
     for place, row in ((0, 5), (2, 7)):
-        for taken, whole in zip(batch, bucket, strict=True):
-            np.testing.assert_array_equal(taken[place], whole[row])
+        for name in ("inputs", "lengths", "targets", "previous", "scored"):
+            np.testing.assert_array_equal(getattr(batch, name)[place], getattr(bucket, name)[row])
+
+
+@pytest.mark.parametrize("num_buckets", [1, 4])
+def test_every_sequence_keeps_its_picture(translations, num_buckets):
+    """The picture of a sequence is as bright as its first symbol."""
+    sources = rows_of(translations.inputs)
+    firsts, numbers = np.unique([row[0] for row in sources], return_inverse=True)
+    images = np.broadcast_to(firsts[:, None, None, None], (len(firsts), 2, 3, 3)).astype(np.uint8)
+    shown = translations._replace(shown=Shown(images, numbers.astype(np.int32)))
+    padded = buckets.padded(shown, num_buckets)
+    for work in buckets.shuffled(padded, 8, 2, 0, 0):
+        for rows in work.rows:
+            batch = buckets.take(padded[work.bucket], jnp.asarray(rows))
+            assert batch.pictures is not None
+            seen = np.asarray(batch.pictures.of_rows())
+            assert seen.shape == (8, 2, 3, 3)
+            np.testing.assert_array_equal(seen[:, 0, 0, 0], batch.inputs[:, 0])

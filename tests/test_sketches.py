@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seqlab import buckets, sketch_losses, sketches, train_sketches
+from seqlab import buckets, sketch_losses, sketches, train_buckets, train_sketches
 from seqlab.cells import CELLS
 from seqlab.data.examples import Examples, Ragged
 from seqlab.data.strokes import StrokeDataset
@@ -164,7 +164,7 @@ def test_a_step_of_training_is_the_gradient_of_the_papers_loss(kl_min):
     params["params"]["log_variance"] = {"kernel": jnp.zeros((6, 2)), "bias": jnp.full(2, -60.0)}
     rows = jnp.array([0, 2, buckets.ABSENT, 1], jnp.int32)
     state = train_sketches.init_state(program, settings, whole)
-    state = train_sketches.TrainState(jnp.array(2, jnp.int32), params, state.opt_state)
+    state = train_buckets.TrainState(jnp.array(2, jnp.int32), params, state.opt_state)
     step = jax.jit(train_sketches.train_step, static_argnums=0)
     after, value = step(program, settings, state, buckets.take(whole, rows))
 

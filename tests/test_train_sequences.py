@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from seqlab import buckets, checkpoint, epochs, history, interruption
+from seqlab import buckets, checkpoint, epochs, history, interruption, train_buckets
 from seqlab import train_sequences as ts
 from seqlab.cells import CELLS
 from seqlab.data.examples import Examples, Ragged
@@ -80,7 +80,7 @@ def one_by_one(kind: str, of: ts.Program, params, data: Examples) -> list[tuple[
     return found
 
 
-def begun(of: ts.Program, data: Examples) -> ts.TrainState:
+def begun(of: ts.Program, data: Examples) -> train_buckets.TrainState:
     padded = buckets.padded(data, 1, BEGIN)
     return ts.init_state(of, jax.tree.map(jnp.asarray, SETTINGS), padded[0])
 
@@ -91,7 +91,9 @@ def test_metrics_are_those_of_every_sequence_alone(kind, num_buckets, batch_size
     of, data = program(kind), examples(kind, 13, 1)
     params = begun(of, data).params
     alone = one_by_one(kind, of, params, data)
-    sums = ts.sums(of, params, buckets.padded(data, num_buckets, BEGIN), batch_size)
+    sums = train_buckets.sums(
+        ts.LEARNING, of, params, buckets.padded(data, num_buckets, BEGIN), batch_size
+    )
     assert float(sums["count"]) == len(alone)
     assert float(sums["nll"]) == pytest.approx(sum(nll for nll, _ in alone), rel=1e-5)
     assert float(sums["accuracy"]) == sum(best for _, best in alone)
@@ -128,10 +130,9 @@ def test_a_batch_without_rows_changes_nothing():
     settings = jax.tree.map(jnp.asarray, SETTINGS)
     nobody = jnp.full(4, buckets.ABSENT, jnp.int32)
     everybody = jnp.arange(4, dtype=jnp.int32)
-    once, _ = ts.train_steps(of, settings, begun(of, data), bucket, everybody[None])
-    padded, _ = ts.train_steps(
-        of, settings, begun(of, data), bucket, jnp.stack([nobody, everybody, nobody])
-    )
+    steps = functools.partial(train_buckets.train_steps, ts.LEARNING, of, settings)
+    once, _ = steps(begun(of, data), bucket, everybody[None])
+    padded, _ = steps(begun(of, data), bucket, jnp.stack([nobody, everybody, nobody]))
     assert int(once.step) == int(padded.step) == 1
     for one, other in zip(jax.tree.leaves(once), jax.tree.leaves(padded), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -182,13 +183,13 @@ def test_it_learns_what_there_is_to_learn(unbroken):
 
 
 def test_stopped_at_every_boundary_it_ends_with_the_same_bits(unbroken, tmp_path, monkeypatch):
-    steps = ts.train_steps
+    steps = train_buckets.train_steps
 
     def signalled(*arguments):
         interruption.request()
         return steps(*arguments)
 
-    monkeypatch.setattr(ts, "train_steps", signalled)
+    monkeypatch.setattr(train_buckets, "train_steps", signalled)
     found, stops = None, 0
     while found is None:
         try:
@@ -268,9 +269,13 @@ def test_the_best_parameters_are_looked_at(looked_at_once):
 def test_whoever_resumes_after_the_best_epoch_looks_at_the_same(
     looked_at_once, tmp_path, monkeypatch
 ):
-    best, steps, dispatches = looked_at_once["best_epoch"], ts.train_steps, itertools.count()
+    best, steps, dispatches = (
+        looked_at_once["best_epoch"],
+        train_buckets.train_steps,
+        itertools.count(),
+    )
     an_epoch = len(
-        buckets.shuffled(buckets.padded(SPLITS.train, 2), 4, ts.STEPS_PER_DISPATCH, 0, 0)
+        buckets.shuffled(buckets.padded(SPLITS.train, 2), 4, train_buckets.STEPS_PER_DISPATCH, 0, 0)
     )
 
     def signalled(*arguments):
@@ -278,7 +283,7 @@ def test_whoever_resumes_after_the_best_epoch_looks_at_the_same(
             interruption.request()
         return steps(*arguments)
 
-    monkeypatch.setattr(ts, "train_steps", signalled)
+    monkeypatch.setattr(train_buckets, "train_steps", signalled)
     try:
         with pytest.raises(KeyboardInterrupt):
             looked_at(tmp_path)
@@ -293,5 +298,5 @@ def test_whoever_resumes_after_the_best_epoch_looks_at_the_same(
 
 def test_two_seeds_see_other_orders():
     padded = buckets.padded(SPLITS.train, CONFIG.num_buckets)
-    order = functools.partial(buckets.shuffled, padded, 4, ts.STEPS_PER_DISPATCH)
+    order = functools.partial(buckets.shuffled, padded, 4, train_buckets.STEPS_PER_DISPATCH)
     assert [w.rows.tolist() for w in order(0, 0)] != [w.rows.tolist() for w in order(1, 0)]

@@ -14,12 +14,25 @@ class Ragged(NamedTuple):
     """M sequences end to end.
 
     Attributes:
-        values: int32 [N] numbers of symbols, or float32 [N, C] measurements.
+        values: int32 [N] numbers of symbols, float32 [N, C] measurements, or uint8 [N, H, W]
+            frames.
         lengths: int32 [M], which add up to N.
     """
 
     values: np.ndarray
     lengths: np.ndarray
+
+
+class Shown(NamedTuple):
+    """The picture that goes with each of M sequences; one picture may go with many.
+
+    Attributes:
+        images: uint8 [N, H, W, 3].
+        numbers: int32 [M].
+    """
+
+    images: np.ndarray
+    numbers: np.ndarray
 
 
 class Examples(NamedTuple):
@@ -28,10 +41,12 @@ class Examples(NamedTuple):
     Attributes:
         targets: int32 [M], a class of each sequence; float32 [M, C], measurements to be predicted;
             or as many sequences: a tag for each symbol, or a translation.
+        shown: what is looked at besides, if anything is.
     """
 
     inputs: Ragged
     targets: np.ndarray | Ragged
+    shown: Shown | None = None
 
 
 class ExampleDataset(NamedTuple):
