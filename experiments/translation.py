@@ -23,7 +23,6 @@ Source: Sutskever et al. 2014; Bahdanau et al. 2015; Luong et al. 2015;
 `published/language.csv` says where each value beside ours is from.
 """
 
-import importlib.util
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqlab import results, sample, sequence_trial, systems, train_sequences, writing
+from seqlab import bleu, results, sample, sequence_trial, systems, train_sequences, writing
 from seqlab.cells import CELLS
 from seqlab.comparison import read_published
 from seqlab.data import ExampleDataset, Multi30k, Tatoeba
@@ -119,8 +118,7 @@ def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[
 
 def check(trial: Trial) -> None:
     """Raise InputError for what cannot be run, ValueError for a cell that cannot be so wide."""
-    if importlib.util.find_spec("sacrebleu") is None:
-        raise InputError("BLEU needs sacrebleu: pip install -e '.[translation]'")
+    bleu.check()
     sequence_trial.check(trial)
     name = trial.model.attention
     if name not in DECODERS:
@@ -160,7 +158,8 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
     splits = Splits(*(writing.ended(split, marks.end) for split in as_read))
 
     def written(params: Any) -> dict[str, Any]:
-        sources, references = as_read[2].inputs, decode(sentences(as_read[2]), dataset.classes)
+        sources = as_read[2].inputs
+        references = decode(sentences(as_read[2]), dataset.classes)
         lines = writing.lines(program.model, params, sources, marks, SEARCH)  # pyright: ignore
         translations = [[dataset.classes[n] for n in line.symbols] for line in lines]
         return bleu_by_length(translations, references, sources.lengths) | {
@@ -173,8 +172,8 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
         inspect=written,
     )
     words = word_by_word(dataset)
-    references = decode(sentences(dataset.test), dataset.classes)
-    return metrics | {"baseline": bleu(words, references), "dataset_sha256": sha256}
+    references = [[one] for one in decode(sentences(dataset.test), dataset.classes)]
+    return metrics | {"baseline": bleu.corpus(words, references), "dataset_sha256": sha256}
 
 
 def sentences(examples: Examples) -> Ragged:
@@ -209,27 +208,23 @@ def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
 # What is reported
 
 
-def bleu(translations: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> float:
-    """BLEU of a corpus, from 0 to 100; words are as they stand."""
-    import sacrebleu
-
-    texts = [[" ".join(words) for words in side] for side in (translations, references)]
-    return sacrebleu.corpus_bleu(texts[0], [texts[1]], tokenize="none", force=True).score
-
-
 def bleu_by_length(
     translations: Sequence[Sequence[str]],
     references: Sequence[Sequence[str]],
     lengths: np.ndarray,
 ) -> dict[str, Any]:
     """BLEU of all, and of those whose source is about as long: [up to, how many, BLEU]."""
-    found: dict[str, Any] = {"test_bleu": bleu(translations, references), "bleu_by_length": []}
+    right = [[reference] for reference in references]
+    found: dict[str, Any] = {
+        "test_bleu": bleu.corpus(translations, right),
+        "bleu_by_length": [],
+    }
     shorter = 0
     for edge in EDGES:
         rows = np.flatnonzero((lengths > shorter) & (lengths <= edge)).tolist()
         shorter = edge
         if rows:
-            score = bleu([translations[n] for n in rows], [references[n] for n in rows])
+            score = bleu.corpus([translations[n] for n in rows], [right[n] for n in rows])
             found["bleu_by_length"].append([edge, len(rows), score])
     return found
 
@@ -312,7 +307,7 @@ def _system(config: Mapping[str, Any]) -> str:
     model = config["model"]
     name = model["attention"].replace("_", " ")
     source = ", source reversed" if model["reversed_source"] else ""
-    return f"{model['cell']}, {model['num_layers']} × {model['units']}, {name}{source}"
+    return f"{systems.layers(model)}, {name}{source}"
 
 
 def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":

@@ -40,6 +40,7 @@ from seqlab.data import ExampleDataset, MovingDigits, Ragged
 from seqlab.errors import InputError, nearest
 from seqlab.models.rnn import Stack
 from seqlab.models.sequence import Classifier, FrameEmbedding, Tagger
+from seqlab.models.vision import Eye
 from seqlab.optim import Schedule
 from seqlab.sequence_trial import Model
 from seqlab.tables import Table
@@ -109,41 +110,6 @@ def check(trial: Trial) -> None:
         raise InputError(f"reads is clip or frame, not {trial.reads!r}.{near}")
 
 
-class Eye(nn.Module):
-    """Features of a frame: convolutions of 3 x 3 with stride 2, each followed by ReLU, end to end.
-
-    Attributes:
-        channels: of each convolution.
-    """
-
-    channels: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self, frames: UInt8[Array, "B T H W"]) -> Float[Array, "B T C"]:
-        xs = frames.reshape(-1, *frames.shape[2:], 1).astype(jnp.float32) / 255
-        for channels in self.channels:
-            xs = nn.relu(nn.Dense(channels)(patches(xs)))
-        return xs.reshape(*frames.shape[:2], -1)
-
-
-def patches(images: Float[Array, "N H W C"]) -> Float[Array, "N h w 9*C"]:
-    """What a kernel of 3 x 3 sees at every second place, zeros around the image: h = ⌈H / 2⌉.
-
-    A convolution is a product with it. XLA's own takes twenty times as long on a CPU, where it is
-    in a loop, as the steps of a dispatch are.
-    """
-    out = [-(-size // 2) for size in images.shape[1:3]]
-    rims = [2 * n + 1 - size for n, size in zip(out, images.shape[1:3], strict=True)]
-    around = [(0, 0), *((rim // 2, rim - rim // 2) for rim in rims), (0, 0)]
-    padded = jnp.pad(images, around)
-    seen = [
-        padded[:, row : row + 2 * out[0] - 1 : 2, column : column + 2 * out[1] - 1 : 2]
-        for row in range(3)
-        for column in range(3)
-    ]
-    return jnp.concatenate(seen, axis=-1)
-
-
 class Viewer(nn.Module):
     """What a reader says of the features of frames.
 
@@ -162,7 +128,9 @@ class Viewer(nn.Module):
         lengths: Int[Array, " B"] | None = None,
         dropout_rate: Array | float | None = None,
     ) -> Float[Array, "B T K"] | Float[Array, "B K"]:
-        return self.reader(self.eye(frames), lengths, dropout_rate)
+        features = self.eye(frames.reshape(-1, *frames.shape[2:], 1))
+        features = features.reshape(*frames.shape[:2], -1)  # all places of a frame, end to end
+        return self.reader(features, lengths, dropout_rate)
 
 
 def network(trial: Trial, dataset: ExampleDataset) -> Viewer:
@@ -272,11 +240,9 @@ def _section(config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _system(config: Mapping[str, Any]) -> str:
-    model = config["model"]
     if config["reads"] == "frame":
-        return f"frames alone, {model['units']}"
-    ways = "bidirectional " if model["bidirectional"] else ""
-    return f"{ways}{model['cell']}, {model['num_layers']} × {model['units']}"
+        return f"frames alone, {config['model']['units']}"
+    return systems.layers(config["model"])
 
 
 def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":

@@ -202,8 +202,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     sample.add_argument("--results-dir", help="default: $SEQLAB_RESULTS, or results")
     sample.add_argument("--data-dir", help="original data files; default: $SEQLAB_DATA")
-    sample.add_argument("--temperature", type=_temperature, metavar="T", help="default: 0.8")
-    sample.add_argument("--length", type=_positive, metavar="N", help="symbols; default: 200")
+    own = "default: the experiment's"
+    sample.add_argument("--temperature", type=_temperature, metavar="T", help=own)
+    sample.add_argument("--length", type=_positive, metavar="N", help=f"of what is written; {own}")
     sample.add_argument("--seed", type=_from_zero, metavar="N", help="default: 0")
 
     explain = add("explain", commands.explain, "what of a cell runs in the loop over time")

@@ -356,18 +356,28 @@ def _print(table: Any, format: str) -> None:
 
 def systems(options: argparse.Namespace) -> int:
     """Of every experiment on a system that has results: ours, the trivial and the published."""
-    from seqlab import index, results, systems
+    from seqlab import results, systems
 
     root, tables = results.named_root(options.results_dir), {}
     for path in sorted(EXPERIMENTS.glob("*.py")):
-        if (root / path.stem).is_dir() and (rows := index.rows(root / path.stem)):
-            conditions = [f"budget={options.budget}"] if options.budget else []
-            with contextlib.suppress(InputError):  # another budget
-                rows = rows.select(conditions)
-                experiment: Any = importlib.import_module(f"experiments.{path.stem}")
-                tables[path.stem] = experiment.table(rows)
+        if (root / path.stem).is_dir() and (rows := _of_budget(root / path.stem, options.budget)):
+            experiment: Any = importlib.import_module(f"experiments.{path.stem}")
+            tables[path.stem] = experiment.table(rows)
     _print(systems.overview(tables), options.format)
     return 0
+
+
+def _of_budget(folder: Path, budget: str | None) -> "Sequence[dict[str, Any]]":
+    """The results of an experiment, of one budget or of all; there may be none."""
+    from seqlab import index
+
+    rows = index.rows(folder)
+    if not rows or budget is None:
+        return rows
+    try:
+        return rows.select([f"budget={budget}"])
+    except InputError:
+        return ()
 
 
 def sample(options: argparse.Namespace) -> int:
@@ -378,18 +388,14 @@ def sample(options: argparse.Namespace) -> int:
     name = options.experiment
     experiment: Any = importlib.import_module(f"experiments.{name}")
     root = results.named_root(options.results_dir)
-    if options.trial:
-        conditions = []
-        rows = [row for row in results.rows(root, name) if row["trial_id"] == options.trial]
-        if not rows:
-            known = [row["trial_id"] for row in results.rows(root, name)]
-            raise InputError(f"no result of trial {options.trial}.{nearest(options.trial, known)}")
-    else:
-        conditions = options.only or list(experiment.SAMPLED)
-        rows = results.rows(root, name)
+    rows = results.rows(root, name)
     if not rows:
         raise InputError(_none_yet(options))
-    row, folder = sample.trained(root, name, results.select(rows, conditions))
+    conditions = options.only or ([] if options.trial else list(experiment.SAMPLED))
+    rows = results.select(rows, conditions)
+    if options.trial:
+        rows = _of_trial(rows, options)
+    row, folder = sample.trained(root, name, rows)
     trial = sample.as_trial(experiment.Trial, row)
     asked = sample.Asked(options.temperature, options.length, options.seed)
     say = experiment.sampler(trial, folder, asked)
@@ -398,6 +404,15 @@ def sample(options: argparse.Namespace) -> int:
         print(say(options.prompt))
         return 0
     return sample.lines(sys.stdin, say)
+
+
+def _of_trial(rows: list[dict[str, Any]], options: argparse.Namespace) -> list[dict[str, Any]]:
+    found = [row for row in rows if row["trial_id"] == options.trial]
+    if not found:
+        wanted = "".join(f" with {condition}" for condition in options.only)
+        near = nearest(options.trial, [row["trial_id"] for row in rows])
+        raise InputError(f"no result of trial {options.trial}{wanted}.{near}")
+    return found
 
 
 def explain(options: argparse.Namespace) -> int:

@@ -74,9 +74,14 @@ def trained(root: Path, experiment: str, rows: Sequence[dict[str, Any]]) -> tupl
         raise InputError(
             f"no trained network of {experiment} here: python launch.py run {experiment}"
         )
-    kinds = sorted({row["config"]["data"]["kind"] for row, _ in usable})
-    if len(kinds) > 1:
-        raise InputError(f"networks of {', '.join(kinds)}: choose one, --only data.kind={kinds[0]}")
+    configs = [row["config"]["data"] for row, _ in usable]
+    for field in dict.fromkeys(itertools.chain(["kind"], *configs)):
+        if field == "fold":  # of one data set
+            continue
+        values = sorted({str(config.get(field)) for config in configs})
+        if len(values) > 1:
+            near = f"choose one, --only data.{field}={values[0]}"
+            raise InputError(f"networks of data.{field} {', '.join(values)}: {near}")
     return min(usable, key=lambda pair: pair[0]["metrics"]["valid_nll"])
 
 

@@ -34,6 +34,13 @@ class Model:
         return kind(CELLS[self.cell], self.units, self.num_layers)
 
 
+class OnData(trial_fields.Trained, Protocol):
+    """The fields that are checked here."""
+
+    @property
+    def data(self) -> data.Config: ...
+
+
 class SequenceTrial(trial_fields.Trained, Protocol):
     """The fields that are read here."""
 
@@ -41,7 +48,7 @@ class SequenceTrial(trial_fields.Trained, Protocol):
     def data(self) -> ExampleConfig: ...
 
 
-def check(trial: SequenceTrial) -> None:
+def check(trial: OnData) -> None:
     """Raise InputError for what cannot be run, ValueError for a cell that cannot be so wide."""
     trial_fields.check(trial, ("model.units", "train.num_buckets"))
     if isinstance(trial.model, Model):

@@ -1,4 +1,4 @@
-"""What an encoder-decoder writes of many sources, by beam search, in batches of similar length."""
+"""What a network writes of many sources or pictures, by beam search, in batches."""
 
 import functools
 from typing import Any, NamedTuple
@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, UInt8
 
 from seqlab import decoding
 from seqlab.data.examples import BEGIN, END, Examples, Ragged
 from seqlab.decoding import Written
 from seqlab.models.seq2seq import EncoderDecoder
+from seqlab.models.vision import Captioner
 
 BATCH_SIZE = 100
 STEP = 8  # lengths of sources are padded to a multiple of it: a program is compiled for each
@@ -58,21 +59,28 @@ def ended(examples: Examples, end: int) -> Examples:
 
 @functools.partial(jax.jit, static_argnames=("model", "marks", "search"))
 def write(
-    model: EncoderDecoder,
+    model: EncoderDecoder | Captioner,
     params: Any,
-    source: Int[Array, "B S"],
-    lengths: Int[Array, " B"],
+    given: tuple[Array, ...],
     marks: Marks,
     search: Search,
 ) -> Written:
-    """The best of each row that beam search finds."""
-    memory, carry = model.apply(params, source, lengths, method="encode")
+    """The best of each row that beam search finds.
+
+    Args:
+        model: what writes.
+        params: of it.
+        given: what it encodes: source [B, S] and lengths [B], or pictures [B, H, W, 3].
+        marks: of the beginning and the end.
+        search: how wide, how long.
+    """
+    memory, carry = model.apply(params, *given, method="encode")
     memory = decoding.repeated(memory, search.width)
     step: Any = functools.partial(model.apply, params, memory, method="step")
     return decoding.beam_search(
         step,
         carry,
-        jnp.full(source.shape[0], marks.begin, jnp.int32),
+        jnp.full(given[0].shape[0], marks.begin, jnp.int32),
         width=search.width,
         alpha=search.alpha,
         end=marks.end,
@@ -83,7 +91,7 @@ def write(
 def lines(
     model: EncoderDecoder, params: Any, sources: Ragged, marks: Marks, search: Search
 ) -> list[Line]:
-    """What is written of each source, in their order."""
+    """What is written of each source, in their order, in batches of similar length."""
     found: dict[int, Line] = {}
     starts = np.cumsum(sources.lengths) - sources.lengths
     order = np.argsort(sources.lengths, kind="stable")
@@ -95,14 +103,39 @@ def lines(
         for place, row in enumerate(rows):
             length = lengths[place] = sources.lengths[row]
             padded[place, :length] = sources.values[starts[row] : starts[row] + length]
-        written = write(model, params, jnp.asarray(padded), jnp.asarray(lengths), marks, search)
-        written = jax.tree.map(np.asarray, written)
+        given = jnp.asarray(padded), jnp.asarray(lengths)
+        written = jax.tree.map(np.asarray, write(model, params, given, marks, search))
         for place, row in enumerate(rows):
-            symbols = written.symbols[place, : written.lengths[place]]
-            if len(symbols) and symbols[-1] == marks.end:
-                symbols = symbols[:-1]
-            weights = written.beside
-            if weights is not None:
-                weights = weights[place, : len(symbols), : sources.lengths[row]]
-            found[int(row)] = Line(symbols.tolist(), weights)
+            found[int(row)] = _line(written, place, int(sources.lengths[row]), marks.end)
     return [found[row] for row in range(len(order))]
+
+
+def captions(
+    model: Captioner,
+    params: Any,
+    pictures: UInt8[np.ndarray, "N H W 3"],
+    marks: Marks,
+    search: Search,
+) -> list[Line]:
+    """What is written of each picture, in their order."""
+    found = []
+    batch_size = min(BATCH_SIZE, len(pictures))
+    for first in range(0, len(pictures), BATCH_SIZE):
+        some = pictures[first : first + BATCH_SIZE]
+        batch = np.zeros((batch_size, *pictures.shape[1:]), np.uint8)
+        batch[: len(some)] = some
+        written = write(model, params, (jnp.asarray(batch),), marks, search)
+        written = jax.tree.map(np.asarray, written)
+        found += [_line(written, place, None, marks.end) for place in range(len(some))]
+    return found
+
+
+def _line(written: Written, place: int, size: int | None, end: int) -> Line:
+    """A row of a batch; `size` places of the source are real."""
+    symbols = written.symbols[place, : written.lengths[place]]
+    if len(symbols) and symbols[-1] == end:
+        symbols = symbols[:-1]
+    weights = written.beside
+    if weights is not None:
+        weights = weights[place, : len(symbols), :size]
+    return Line(symbols.tolist(), weights)

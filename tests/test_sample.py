@@ -24,7 +24,7 @@ from seqlab.models.seq2seq import ConditionedDecoder, EncoderDecoder
 from seqlab.models.sequence import Classifier, LanguageModel, SymbolEmbedding, Tagger
 from seqlab.sample import Asked
 from seqlab.train_sequences import ALIGNED, DELAYED, MANY_TO_ONE, Program
-from seqlab.trial import BUDGETS, as_dict, from_dict
+from seqlab.trial import BUDGETS, as_dict, from_dict, set_values, trial_id
 from seqlab.writing import Search
 
 REPOSITORY = Path(__file__).parent.parent
@@ -33,7 +33,11 @@ WORDS = (UNKNOWN, BEGIN, END, "ein", "hund", "der", "ist", "groß")
 TAGS = ("DET", "NOUN", "VERB")
 UNITS = 5
 ONE = jnp.zeros((1, 1), jnp.int32)
-EXPERIMENTS = ("char_lm", "pos_tagging", "sentiment", "translation", "word_lm")
+EXPERIMENTS = sorted(
+    path.stem
+    for path in (REPOSITORY / "experiments").glob("*.py")
+    if hasattr(importlib.import_module(f"experiments.{path.stem}"), "sampler")
+)
 
 
 def kept(folder, params):
@@ -192,6 +196,17 @@ def test_losses_of_several_data_sets_are_not_compared(tmp_path):
         sample.trained(tmp_path, "sentiment", rows)
 
 
+def test_nor_are_those_of_two_sets_of_one_kind_while_folds_are_of_one(tmp_path):
+    rows = [result(tmp_path, "a", 0.5), result(tmp_path, "b", 0.3)]
+    for fold, row in enumerate(rows):
+        row["config"]["data"] |= {"fold": fold}
+    assert sample.trained(tmp_path, "sentiment", rows)[0]["trial_id"] == "b"
+    for name, row in zip(("jsb", "nottingham"), rows, strict=True):
+        row["config"]["data"] |= {"name": name}
+    with pytest.raises(InputError, match=r"jsb, nottingham: choose one, --only data\.name=jsb"):
+        sample.trained(tmp_path, "sentiment", rows)
+
+
 def test_without_a_trained_network_the_command_that_trains_is_named(tmp_path):
     with pytest.raises(InputError, match=r"python launch\.py run sentiment"):
         sample.trained(tmp_path, "sentiment", [result(tmp_path, "a", 0.5, best=False)])
@@ -216,10 +231,50 @@ def test_a_configuration_with_other_fields_is_refused():
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_what_is_sampled_unless_told_otherwise_is_of_one_data_set(name):
     experiment = importlib.import_module(f"experiments.{name}")
-    configs = [as_dict(trial) for trial in experiment.trials("default")]
-    rows = [{"config": config} for config in configs]
-    chosen = results.select(rows, list(experiment.SAMPLED))
-    assert len({row["config"]["data"]["kind"] for row in chosen}) == 1
+    for budget in ("default", "paper"):  # smoke may be of another
+        rows = [{"config": as_dict(trial)} for trial in experiment.trials(budget)]
+        chosen = results.select(rows, list(experiment.SAMPLED))
+        assert len({json.dumps(row["config"]["data"]) for row in chosen}) == 1
+
+
+def test_the_command_knows_everything_that_can_be_sampled(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["sample", "--help"])
+    assert ", ".join(EXPERIMENTS) in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_trial_has_to_meet_the_conditions_as_well(tmp_path, capsys, monkeypatch):
+    """Of two trials each is found by its own cell, and by no other."""
+    from experiments import sentiment
+
+    first = sentiment.trials("smoke")[0]
+    trials = [set_values([first], [f"model.cell={cell}"])[0] for cell in ("gru", "mut1")]
+    for trial in trials:
+        folder = results.trial_folder(tmp_path, "sentiment", trial_id(trial))
+        (folder / "attempt-1" / "best").mkdir(parents=True)
+        told = {"trial_id": trial_id(trial), "config": as_dict(trial), "status": results.DONE}
+        results.commit(folder, told | {"metrics": {"valid_nll": 1.0, "params": 1}})
+    monkeypatch.setattr(
+        sentiment, "sampler", lambda trial, folder, asked: lambda line: trial.model.cell
+    )
+
+    def sampled(trial, *conditions):
+        only = [f"--only={condition}" for condition in conditions]
+        asked = ["sample", "sentiment", "--trial", trial_id(trial), "--prompt", "x", *only]
+        return cli.main([*asked, "--results-dir", str(tmp_path)]), *capsys.readouterr()
+
+    for trial, cell, other in zip(trials, ("gru", "mut1"), ("mut1", "gru"), strict=True):
+        assert sampled(trial)[:2] == (0, f"{cell}\n")
+        assert sampled(trial, f"model.cell={cell}", f"seed={trial.seed}")[:2] == (0, f"{cell}\n")
+        code, out, err = sampled(trial, f"model.cell={other}", f"seed={trial.seed}")
+        assert (code, out) == (2, "")
+        said = f"no result of trial {trial_id(trial)} with model.cell={other} with seed="
+        assert err.startswith(f"error: {said}")
+        assert err.count("\n") == 1
+    assert (
+        "no result has model.cell=gur. Did you mean 'gru'"
+        in sampled(trials[0], "model.cell=gur")[2]
+    )
 
 
 # Line by line

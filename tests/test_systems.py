@@ -1,5 +1,6 @@
 """The table of a trained system says what its results say."""
 
+import json
 import math
 import statistics
 from dataclasses import replace
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import pos_tagging, sentiment
-from seqlab import sequence_trial, systems
+from seqlab import cli, results, sequence_trial, systems
 from seqlab.comparison import Published
 from seqlab.data import ExampleDataset, Examples, MovieReviews, Ragged
 from seqlab.data.examples import decode
@@ -149,3 +150,38 @@ def test_the_overview_says_which_baseline_is_which_and_what_is_smoke():
     table = systems.overview({"sentiment": sentiment.table([found])})
     assert table.rows[0]["baseline"] == "60.00 last word; 50.00 coin"
     assert systems.SMOKE_NOTE in table.notes
+
+
+def kept(root, name, found):
+    folder = results.trial_folder(root, name, found["trial_id"])
+    folder.mkdir(parents=True)
+    assert results.commit(folder, found)
+
+
+def test_the_command_has_every_experiment_that_has_results_of_the_budget(tmp_path, capsys):
+    kept(tmp_path, "sentiment", row(sentiment.trials("smoke")[0], 0.8))
+    kept(tmp_path, "pos_tagging", row(pos_tagging.trials("default")[0], 0.9))
+    (tmp_path / "word_lm").mkdir()
+    expected = {
+        "smoke": ["sentiment"],
+        "default": ["pos_tagging"],
+        "paper": [],
+        None: ["pos_tagging", "sentiment"],
+    }
+    for budget, names in expected.items():
+        asked = ["systems", "--format", "json", "--results-dir", str(tmp_path)]
+        assert cli.main(asked + ["--budget", budget] * (budget is not None)) == 0
+        lines = json.loads(capsys.readouterr().out)["rows"]
+        assert [line["experiment"] for line in lines] == names
+
+
+def test_the_command_hides_no_fault_of_a_table(tmp_path, capsys, monkeypatch):
+    def damaged(rows):
+        raise InputError("published values that are none")
+
+    kept(tmp_path, "sentiment", row(sentiment.trials("smoke")[0], 0.8))
+    monkeypatch.setattr(sentiment, "table", damaged)
+    for budget in ([], ["--budget", "smoke"]):
+        assert cli.main(["systems", "--results-dir", str(tmp_path), *budget]) == 2
+        assert capsys.readouterr() == ("", "error: published values that are none\n")
+    assert cli.main(["systems", "--results-dir", str(tmp_path), "--budget", "paper"]) == 0

@@ -1,6 +1,5 @@
-"""Films: the eye against a convolution, what is seen when, and the table."""
+"""Films: what is seen when, and the table."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,17 +16,6 @@ from seqlab.trial import as_dict, replace, trial_id
 
 FRAMES = 4
 RNG = np.random.default_rng(0)
-
-
-@pytest.mark.parametrize("shape", [(8, 8), (9, 7)])
-def test_a_product_with_patches_is_the_convolution(shape):
-    images = jax.random.normal(jax.random.key(0), (2, *shape, 3))
-    layer = nn.Conv(4, (3, 3), strides=2, use_bias=False)
-    params = layer.init(jax.random.key(1), images)
-    kernel = params["params"]["kernel"].reshape(27, 4)
-    np.testing.assert_allclose(
-        video.patches(images) @ kernel, layer.apply(params, images), atol=1e-5
-    )
 
 
 def films(size: int, says: str) -> Examples:

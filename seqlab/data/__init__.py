@@ -5,6 +5,7 @@ from typing import Any, overload
 from seqlab.data import (
     arithmetic,
     characters,
+    coco,
     dna,
     hello,
     images,
@@ -26,6 +27,7 @@ from seqlab.data import (
 )
 from seqlab.data.arithmetic import Arithmetic
 from seqlab.data.characters import PtbChar, Shakespeare
+from seqlab.data.coco import CocoCaptions
 from seqlab.data.dna import Promoters, Splice
 from seqlab.data.examples import ExampleDataset, Examples, Ragged
 from seqlab.data.hello import Hello
@@ -67,6 +69,7 @@ __all__ = [
     "CaptionDataset",
     "Captioned",
     "Captions",
+    "CocoCaptions",
     "Config",
     "DataConfig",
     "Dataset",
@@ -142,7 +145,11 @@ FRAME_KINDS = {
 }
 """What is read as many sequences of measurements: frames of sound or of a film, ways of a pen."""
 
-SCENE_KINDS = {Captions: scenes.load_captions, Questions: scenes.load_questions}
+SCENE_KINDS = {
+    Captions: scenes.load_captions,
+    CocoCaptions: coco.load,
+    Questions: scenes.load_questions,
+}
 """What is read as pictures, and what is asked or said of each."""
 
 JUDGEMENT_KINDS = {WordEval: word_eval.load}
@@ -163,6 +170,7 @@ EXAMPLE_KINDS = {
 
 _CHECKS = {
     Captions: scenes.check,
+    CocoCaptions: coco.check,
     Ewt: tagging.check,
     Images: images.check,
     MovieReviews: sentiment.check_movie_reviews,
@@ -187,7 +195,7 @@ _CHECKS = {
 DataConfig = Arithmetic | Memorisation | Music | Ptb | PtbChar | Shakespeare | WikiText2 | Xml
 ImageConfig = Images | Shapes
 FrameConfig = MovingDigits | SpokenDigits
-SceneConfig = Captions | Questions
+SceneConfig = Captions | CocoCaptions | Questions
 ExampleConfig = (
     Ewt | Hello | MovieReviews | Multi30k | Promoters | Splice | Sst | Tatoeba | FrameConfig
 )
@@ -207,7 +215,7 @@ def load(config: Strokes) -> StrokeDataset: ...
 @overload
 def load(config: Questions) -> QuestionDataset: ...
 @overload
-def load(config: Captions) -> CaptionDataset: ...
+def load(config: Captions | CocoCaptions) -> CaptionDataset: ...
 @overload
 def load(config: WordEval) -> WordQuestions: ...
 def load(

@@ -36,7 +36,9 @@ def read_tar_xz(
                     raise InputError(f"{where}: {member.size} bytes are more than {largest}")
                 if member.name in found:
                     raise InputError(f"{where}: is there twice")
-                found[member.name] = archive.extractfile(member).read()  # type: ignore[union-attr]
+                file = archive.extractfile(member)
+                assert file is not None  # there is one of whatever is regular
+                found[member.name] = file.read()
     except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
         raise InputError(f"{name}: expected a tar.xz, found {error}") from error
     return found

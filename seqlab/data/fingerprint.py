@@ -1,16 +1,24 @@
 """What a data set is, in one number."""
 
 import hashlib
+from typing import Any, Protocol
 
 import numpy as np
 
-from seqlab.data.examples import ExampleDataset
-from seqlab.data.images import ImageDataset
-from seqlab.data.series import SeriesDataset
-from seqlab.data.stream import Dataset
+
+class Splits(Protocol):
+    """A tuple of three splits, made of arrays, and then of what they mean."""
+
+    @property
+    def train(self) -> Any: ...
+    @property
+    def valid(self) -> Any: ...
+    @property
+    def test(self) -> Any: ...
+    def __getitem__(self, fields: slice, /) -> tuple[Any, ...]: ...
 
 
-def fingerprint(dataset: Dataset | ImageDataset | ExampleDataset | SeriesDataset) -> str:
+def fingerprint(dataset: Splits) -> str:
     """The sha256 over everything in `dataset`: a result keeps it to say what it was measured on."""
     import jax
 

@@ -1,14 +1,13 @@
 """Two file formats of image sets: idx, and a tar of JPEG pictures in a folder for each class."""
 
 import io
-import lzma
 import math
 import re
-import tarfile
 from collections.abc import Sequence
 
 import numpy as np
 
+from seqlab.data.archives import read_tar_xz
 from seqlab.errors import InputError
 
 IDX_UINT8 = 8  # the third byte of an idx file is the type of its numbers
@@ -74,8 +73,6 @@ def read_jpeg_tar(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pictures in an xz-compressed tar of `split/class/NNNN.jpg`, and the class of each.
 
-    Nothing is written to disk, and a member of any other name or kind is refused.
-
     Args:
         side: height and width that every picture must have.
         name: what to call the file where it is not what it should be.
@@ -90,22 +87,13 @@ def read_jpeg_tar(
         rf"{re.escape(split)}/({'|'.join(map(re.escape, classes))})/([0-9]{{1,9}})\.jpg"
     )
     pictures: dict[tuple[int, int], np.ndarray] = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:xz") as archive:
-            for member in archive:
-                where = f"{name}: {member.name!r}"
-                match = place.fullmatch(member.name)
-                if match is None or not member.isreg():
-                    raise InputError(f"{where}: expected a file {split}/CLASS/NNNN.jpg")
-                if member.size > LARGEST_PICTURE:
-                    raise InputError(f"{where}: {member.size} bytes are more than a picture has")
-                at = classes.index(match[1]), int(match[2])
-                if at in pictures:
-                    raise InputError(f"{where}: is there twice")
-                data = archive.extractfile(member).read()  # type: ignore[union-attr]  # a file
-                pictures[at] = _decode(data, side, where)
-    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
-        raise InputError(f"{name}: expected a tar.xz of pictures, found {error}") from error
+    for path, data in read_tar_xz(content, place, LARGEST_PICTURE, name).items():
+        where = f"{name}: {path!r}"
+        *_, of_class, file = path.split("/")
+        at = classes.index(of_class), int(file.removesuffix(".jpg"))
+        if at in pictures:
+            raise InputError(f"{where}: is there twice")
+        pictures[at] = _decode(data, side, where)
     if not pictures:
         raise InputError(f"{name}: expected a tar.xz of pictures, found none")
     order = sorted(pictures)

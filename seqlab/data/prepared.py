@@ -19,8 +19,8 @@ class Records(NamedTuple):
     """A data set as it is kept.
 
     Attributes:
-        splits: for each split its records, in order; a record is arrays of the same length by name,
-            and the arrays of one name, joined over the records, make up the split.
+        splits: for each split its records, in order; a record is arrays by name, each with rows of
+            its own number, and the rows of one name, joined over the records, make up the split.
         symbols: what the numbers stand for; empty for frames.
     """
 
@@ -40,7 +40,7 @@ class Source(NamedTuple):
         name: of the set; the key in `builders.BUILDERS` and in the catalogue.
         originals: the published files.
         parse: from the contents of `originals`, in that order, to the records.
-        unit: what the arrays of a record have one of per row.
+        unit: what a row of the first array of a record is.
     """
 
     name: str

@@ -117,7 +117,7 @@ def claimed(width: int, height: int) -> bytes:
         (GOOD[: len(GOOD) // 2], "not a JPEG picture"),
         (png(), "not a JPEG picture"),
         (b"", "not a JPEG picture"),
-        (GOOD.ljust(LARGEST_PICTURE + 1, b"\0"), "65537 bytes are more than a picture has$"),
+        (GOOD.ljust(LARGEST_PICTURE + 1, b"\0"), "65537 bytes are more than 65536$"),
     ],
 )
 def test_bad_picture_in_the_tar_is_named(data, problem):
@@ -142,15 +142,15 @@ def test_bad_picture_in_the_tar_is_named(data, problem):
     ],
 )
 def test_member_of_another_name_is_refused(name):
-    with pytest.raises(InputError, match=r"expected a file train/CLASS/NNNN\.jpg$") as caught:
+    with pytest.raises(InputError, match=r": expected a file train/\(cat\|dog\)/") as caught:
         read_jpeg_tar(tar_xz([(name, GOOD)]), "train", CLASSES, 8, "archive")
     one_line(caught)
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE])
-def test_member_that_is_no_file_is_refused(kind):
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_member_that_is_a_link_is_refused(kind):
     content = tar_xz([("train/cat/0000.jpg", b"")], kind)
-    with pytest.raises(InputError, match=r"expected a file train/CLASS/NNNN\.jpg$"):
+    with pytest.raises(InputError, match=r": expected a file train/\(cat\|dog\)/"):
         read_jpeg_tar(content, "train", CLASSES, 8, "archive")
 
 
@@ -172,9 +172,10 @@ WHOLE = tar_xz([("train/cat/0000.jpg", GOOD)])
         WHOLE[:40],
         lzma.compress(b"text"),
         tar_xz([]),
+        tar_xz([("train/cat/0000.jpg", b"")], tarfile.DIRTYPE),
     ],
 )
 def test_what_is_no_archive_of_pictures_is_one_line(content):
-    with pytest.raises(InputError, match=r"^archive: expected a tar\.xz of pictures") as caught:
+    with pytest.raises(InputError, match=r"^archive: expected a tar\.xz.*, found .") as caught:
         read_jpeg_tar(content, "train", CLASSES, 8, "archive")
     one_line(caught)

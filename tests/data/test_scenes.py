@@ -338,10 +338,10 @@ def test_the_published_sets_have_the_published_sizes(original_files, tmp_path, m
     assert [len(asked.answers) for asked in dataset[:3]] == [1_760, 196, 990]
     archive = original_files / "nlvr" / "nlvr_dev_test_hidden_perm0.tar.xz"
     with tarfile.open(archive) as files:
-        rows = files.extractfile("test/test.json").read().decode().splitlines()  # type: ignore[union-attr]
+        rows = files.extractfile("test/test.json").read().decode().splitlines()
         test = [json.loads(row) for row in rows]
         name = f"test/images/{test[5]['directory']}/test-{test[5]['identifier']}-0.png"
-        with PIL.Image.open(files.extractfile(name)) as picture:  # type: ignore[arg-type]
+        with PIL.Image.open(files.extractfile(name)) as picture:
             pixels = np.asarray(picture.convert("RGB")).astype(float)
     assert [dataset.classes[n] for n in dataset.test.answers] == [row["label"] for row in test]
     halved = pixels.reshape(50, 2, 200, 2, 3).mean(axis=(1, 3))

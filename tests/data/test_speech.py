@@ -216,7 +216,7 @@ def test_the_published_recordings(original_files, tmp_path, monkeypatch):
         for examples, each in zip(left[:3], (225, 25, 50), strict=True):
             assert np.bincount(examples.targets).tolist() == [each] * 10
     with tarfile.open(original_files / "fsdd" / "fsdd_recordings.tar.xz") as archive:
-        content = archive.extractfile("recordings/7_lucas_3.wav").read()  # type: ignore[union-attr]
+        content = archive.extractfile("recordings/7_lucas_3.wav").read()
     samples = np.frombuffer(content[44:], "<i2")
     place = 50 * 2 + 5 * 7 + 3  # of test: 50 of each speaker, 5 of each digit
     found = pieces(dataset.test)[place] * speech.deviation(SpokenDigits())

@@ -1,4 +1,4 @@
-"""What the tests of packs share."""
+"""What the tests of workers and of their packs share."""
 
 import signal
 

@@ -3,7 +3,6 @@
 `ran` says what was run: the trials of a pack by their letters, a trial alone by its own.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,14 +104,6 @@ def names_in(root: Path, experiment: Fake) -> list[str]:
     plan = plan_of(experiment, root)
     packs = packing.begun(plan, plan.known())
     return sorted("".join(trial.name for trial in pack.trials) for pack in packs)
-
-
-def put_deaths(folder: Path, *steps: int | None) -> None:
-    """Earlier attempts whose processes died, by the checkpoints that they started from."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for attempt, step in enumerate(steps, start=1):
-        claim = {"worker": "dead", "step": step}
-        (folder / f"claim-{attempt}").write_text(json.dumps(claim))
 
 
 def held(root: Path) -> list[str]:

@@ -18,11 +18,11 @@ from fake_packs import (
     pack_of,
     packs_in,
     plan_of,
-    put_deaths,
     rows_of,
     statuses,
     work,
 )
+from fake_trials import put_deaths
 
 from seqlab import checkpoint, interruption
 from seqlab.launch import claims, pack_attempt

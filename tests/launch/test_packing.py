@@ -14,11 +14,11 @@ from fake_packs import (
     pack_of,
     packs_in,
     plan_of,
-    put_deaths,
     rows_of,
     statuses,
     work,
 )
+from fake_trials import put_deaths
 
 from experiments import mut_vs_lstm_gru as mut
 from seqlab import checkpoint, results

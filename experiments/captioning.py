@@ -1,0 +1,380 @@
+"""What is in a picture, in words: one picture seen, many words written.
+
+Claim: who looks at the picture again before each word describes it better than who has to remember
+it, and looks where the word is.
+
+    python launch.py run captioning --budget smoke                   easy_vqa, a short run; a minute
+    python launch.py run captioning                                  an hour on two cores
+    python launch.py run captioning --only data.name=nlvr
+    python launch.py run captioning --set model.cell=gru,mut1
+    python launch.py run captioning --budget paper                   photographs of COCO; a GPU
+    python launch.py plot captioning                                 where each word looks
+    python launch.py sample captioning --prompt picture.png
+
+Protocol: ours. easy_vqa: pictures of one shape, of which seqlab says three things, in words made
+from the published answers; nlvr: pictures of three boxes, with the sentences of people that are
+true of them; test splits as published. Photographs with captions of people are the COCO captions of
+tensorflow-datasets, in Karpathy's splits. An eye of three convolutions, a decoder of one layer,
+Adam; the epoch with the best validation loss writes the test split by beam search. BLEU-4 is
+sacrebleu's against all that is said of a picture.
+
+Source: Vinyals et al. 2015, Show and Tell; Xu et al. 2015, Show, Attend and Tell. The looks of a
+word are gated by β and, with λ = 1, regularised to be spread over the picture, equation 14.
+"""
+
+import base64
+import functools
+import io
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqlab import bleu, data, epochs, results, sequence_trial, systems, train_sequences, writing
+from seqlab.buckets import Batch
+from seqlab.cells import CELLS
+from seqlab.data import CaptionDataset, Captions
+from seqlab.data.coco import CocoCaptions
+from seqlab.data.examples import Examples, Ragged, Shown, decode
+from seqlab.data.fingerprint import fingerprint
+from seqlab.data.scenes import Captioned, read_picture
+from seqlab.errors import InputError, nearest
+from seqlab.history import same_data
+from seqlab.models.attention import doubly_stochastic
+from seqlab.models.decoders import DECODERS
+from seqlab.models.seq2seq import ConditionedDecoder
+from seqlab.models.vision import Captioner, Eye
+from seqlab.optim import Schedule
+from seqlab.sample import Asked, Sampler
+from seqlab.tables import Table
+from seqlab.train_sequences import Program, SequenceTrainConfig, Splits, Wiring
+from seqlab.trial import BUDGETS, replace
+from seqlab.trial_fields import Optim, settings
+from seqlab.writing import Search
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ALONE = False
+
+EYE = Eye(halving=(16, 32, 64), keeping=(64,))  # a grid of an eighth of height and width
+SEARCH = Search(width=3, alpha=0.6, max_length=30)
+KEPT = 4  # test pictures that a result keeps, with what is said of them
+ADAM = Optim("adam", learning_rate=2e-3, clip_norm=5.0, dropout_rate=0.1)
+TRAIN = SequenceTrainConfig(32, 3, Schedule(max_epochs=12, patience=2, halvings=2))
+
+
+@dataclass(frozen=True)
+class Model:
+    """Who writes.
+
+    Attributes:
+        attention: an entry of `seqlab.models.decoders.DECODERS`.
+        spread: λ, the weight of the doubly stochastic regulariser.
+    """
+
+    cell: str = "lstm"
+    units: int = 128
+    num_layers: int = 1
+    attention: str = "show_attend_tell"
+    spread: float = 1.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Who describes pictures."""
+
+    budget: str
+    data: Captions | CocoCaptions
+    model: Model = Model()
+    optim: Optim = ADAM
+    train: SequenceTrainConfig = TRAIN
+    seed: int = 0
+
+
+def trials(budget: str) -> list[Trial]:
+    """Without attention, with it, and with its regulariser, from several seeds."""
+    if budget == "smoke":
+        short = SequenceTrainConfig(64, 1, Schedule(max_epochs=2, patience=2, halvings=0))
+        return [Trial(budget, Captions(), Model(units=64), train=short)]
+    if budget not in BUDGETS:
+        raise InputError(f"no budget {budget!r}.{nearest(budget, BUDGETS)}")
+    looking = Model()
+    models = [replace(looking, {"attention": "no_attention", "spread": 0.0})]
+    models += [replace(looking, {"spread": 0.0}), looking]
+    kinds, num_seeds = [Captions(), Captions("nlvr")], 3
+    if budget == "paper":
+        kinds, num_seeds = [CocoCaptions()], 5
+        models = [replace(model, {"units": 512}) for model in models]
+    return [
+        Trial(budget, data, model, seed=seed)
+        for data in kinds
+        for model in models
+        for seed in range(num_seeds)
+    ]
+
+
+def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
+    """None: the seeds are known from the beginning."""
+    return []
+
+
+def check(trial: Trial) -> None:
+    """Raise InputError for what cannot be run, ValueError for a cell that cannot be so wide."""
+    bleu.check()
+    sequence_trial.check(trial)
+    model = trial.model
+    if model.attention not in DECODERS:
+        raise InputError(f"no attention {model.attention!r}.{nearest(model.attention, DECODERS)}")
+    if model.spread < 0:
+        raise InputError(f"model.spread must be at least 0, got {model.spread}")
+    if model.spread and model.attention == "no_attention":
+        raise InputError("model.spread is of looks: it is 0 where model.attention is no_attention")
+    picture, word = jnp.zeros((1, 8, 8, 3), jnp.uint8), jnp.zeros((1, 1), jnp.int32)
+    jax.eval_shape(network(trial, 1).init, jax.random.key(0), picture, word)
+
+
+@functools.lru_cache(maxsize=1)
+def load(config: Captions | CocoCaptions) -> tuple[CaptionDataset, str]:
+    """The data set and its digest."""
+    dataset = data.load(config)
+    return dataset, fingerprint(dataset)
+
+
+def network(trial: Trial, num_symbols: int) -> Captioner:
+    """The eye, and what writes so many words."""
+    model = trial.model
+    decoder = DECODERS[model.attention](CELLS[model.cell], model.units, model.num_layers)
+    return Captioner(EYE, ConditionedDecoder(decoder, num_symbols, model.units))
+
+
+class Spread(NamedTuple):
+    """λ Σ_places (1 - Σ_words α)² of each caption."""
+
+    weight: float
+
+    def __call__(self, said: tuple[jax.Array, jax.Array], where: jax.Array) -> jax.Array:
+        _, weights = said
+        return self.weight * doubly_stochastic(weights, where)
+
+
+def what_is_read(batch: Batch) -> tuple[jax.Array, ...]:
+    """The pictures, and of each caption the words before."""
+    assert batch.pictures is not None
+    return batch.pictures.of_rows(), batch.previous
+
+
+def logits(said: tuple[jax.Array, jax.Array | None]) -> jax.Array:
+    """Of each word."""
+    return said[0]
+
+
+def compiled(trial: Trial, dataset: CaptionDataset) -> Program:
+    """What is compiled for a trial."""
+    spread = Spread(trial.model.spread) if trial.model.spread else None
+    wiring = Wiring(what_is_read, logits, penalty=spread)
+    return Program(network(trial, len(dataset.symbols)), wiring, trial.optim.optimizer)
+
+
+def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
+    """Train; what the best epoch says of the test pictures, and where it looks as it says it."""
+    dataset, sha256 = load(trial.data)
+    same_data(folder, sha256)
+    marks = writing.marks(dataset.symbols)
+    program = compiled(trial, dataset)
+    splits = Splits(
+        *(
+            writing.ended(examples(split, marks.begin), marks.end)
+            for split in (dataset.train, dataset.valid, dataset.test)
+        )
+    )
+
+    def written(params: Any) -> dict[str, Any]:
+        images = dataset.test.images
+        lines = writing.captions(program.model, params, images, marks, SEARCH)  # pyright: ignore
+        said = [[dataset.symbols[n] for n in line.symbols] for line in lines]
+        right = captions_of(dataset.test, dataset.symbols)
+        exact = [words in some for words, some in zip(said, right, strict=True)]
+        return {
+            "test_bleu": bleu.corpus(said, right),
+            "test_exact": float(np.mean(exact)),
+            "looks": [] if trial.seed else looks(images, said, lines),
+        }
+
+    metrics = train_sequences.fit(
+        *(program, settings(trial), splits, trial.train, folder, marks.begin),
+        keep_best=True,
+        inspect=written,
+    )
+    return metrics | {"baseline": most_frequent(dataset), "dataset_sha256": sha256}
+
+
+def examples(split: Captioned, begin: int) -> Examples:
+    """Of each caption its picture; all that is read besides is the mark that it begins with."""
+    ones = np.ones(len(split.shown), np.int32)
+    begun = Ragged(np.full(len(ones), begin, np.int32), ones)
+    return Examples(begun, split.captions, Shown(split.images, split.shown))
+
+
+def captions_of(split: Captioned, symbols: Sequence[str]) -> list[list[list[str]]]:
+    """All that is said of each picture."""
+    said: list[list[list[str]]] = [[] for _ in split.images]
+    for picture, words in zip(split.shown, decode(split.captions, symbols), strict=True):
+        said[picture].append(words)
+    return said
+
+
+def most_frequent(dataset: CaptionDataset) -> float:
+    """BLEU on the test split of the most frequent caption of train, the first of equals."""
+    said = map(tuple, decode(dataset.train.captions, dataset.symbols))
+    (caption, _), *_ = Counter(said).most_common(1)
+    right = captions_of(dataset.test, dataset.symbols)
+    return bleu.corpus([caption] * len(right), right)
+
+
+def looks(
+    images: np.ndarray, said: Sequence[list[str]], lines: Sequence[writing.Line]
+) -> list[dict[str, Any]]:
+    """Of some test pictures evenly far apart: the picture, and where each word looked in it.
+
+    Weights are of the grid row by row; there are none without attention.
+    """
+    kept = []
+    for n in np.linspace(0, len(images) - 1, KEPT, dtype=int).tolist():
+        weights = lines[n].weights
+        found = [] if weights is None else np.round(weights.astype(float), 3).tolist()
+        kept.append({"picture": png(images[n]), "said": said[n], "weights": found})
+    return kept
+
+
+def png(image: np.ndarray) -> str:
+    """A picture as text, as small as PNG makes it."""
+    import PIL.Image  # when a result is kept
+
+    file = io.BytesIO()
+    PIL.Image.fromarray(image).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+SAMPLED = ("data.name=easy_vqa",)
+
+
+def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
+    """From the path of a PNG or JPEG picture to what is in it."""
+    if asked != Asked():
+        raise InputError("--temperature, --length and --seed are of language models")
+    dataset, _ = load(trial.data)
+    model, marks = network(trial, len(dataset.symbols)), writing.marks(dataset.symbols)
+    some = jnp.asarray(dataset.test.images[:1])
+    like = jax.jit(model.init)(jax.random.key(0), some, jnp.zeros((1, 1), jnp.int32))
+    params = epochs.restore_best(folder, like)
+
+    def describe(line: str) -> str:
+        _, height, width, _ = some.shape
+        picture = read_picture(bytes_of(line), height, width, line)
+        (written,) = writing.captions(model, params, picture[None], marks, SEARCH)
+        return " ".join(dataset.symbols[n] for n in written.symbols)
+
+    return describe
+
+
+def bytes_of(path: str) -> bytes:
+    """What is in a file that somebody named.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+# The table and the pictures
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """BLEU-4: the most frequent caption, without attention, with it."""
+    return systems.table(
+        "What is in a picture",
+        rows,
+        section=_section,
+        system=_system,
+        metric="test_bleu",
+        published={},
+        wiring="one to many",
+        measure="BLEU-4",
+        notes=(
+            "baseline: the most frequent caption of the training split. BLEU: sacrebleu, against "
+            "all that is said of a picture, tokenize=none. The captions of easy_vqa are seqlab's, "
+            "made from its questions and answers: no photograph is described there.",
+        ),
+    )
+
+
+def _section(config: Mapping[str, Any]) -> tuple[str, str]:
+    data = config["data"]
+    if data["kind"] == "CocoCaptions":
+        count = f"{data['most'] or 'all'} pictures of train, {data['held_out'] or 'all'} of test"
+        return "coco_captions", f"COCO captions, {count}"
+    said = {"easy_vqa": "shapes, captions by seqlab", "nlvr": "boxes, true sentences of people"}
+    return data["name"], f"{data['name']}, {said[data['name']]}"
+
+
+def _system(config: Mapping[str, Any]) -> str:
+    model = config["model"]
+    attention = model["attention"].replace("_", " ")
+    spread = f", λ {model['spread']:g}" if model["spread"] else ""
+    return f"{systems.layers(model)}, {attention}{spread}"
+
+
+def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":
+    """Some test pictures of each system, and over them where each word looks."""
+    drawn = {}
+    for row in rows:
+        if row["status"] == results.DONE and row["metrics"].get("looks"):
+            config = row["config"]
+            name = f"{_section(config)[0]}_{config['model']['attention']}"
+            name += f"_spread_{config['model']['spread']:g}".replace(".", "_")
+            if name not in drawn:
+                drawn[name] = _looked(_system(config), row["metrics"]["looks"])
+    return drawn
+
+
+def _looked(title: str, kept: Sequence[Mapping[str, Any]]) -> "Figure":
+    """A line for each picture: the picture alone, and then once a word, light where it looks."""
+    import PIL.Image
+
+    from seqlab import plots
+
+    longest = max(len(one["said"]) for one in kept) if kept[0]["weights"] else 0
+    size = plots.PAGE_WIDTH / (1 + longest)
+    figure, axes = plots.panels(len(kept), 1 + longest, height=len(kept) * (size + 0.2) + 0.3)
+    for line, one in zip(axes, kept, strict=True):
+        picture = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(one["picture"]))))
+        title_of_line = "" if longest else " ".join(one["said"])
+        plots.picture(line[0], picture, title_of_line)
+        for panel, word, weights in itertools.zip_longest(line[1:], one["said"], one["weights"]):
+            if word is None or weights is None:
+                panel.set_axis_off()
+                continue
+            plots.picture(panel, picture, word)
+            panel.title.set_fontsize(6)
+            height, width, _ = picture.shape
+            rows = -(-height // 2 ** len(EYE.halving))
+            looked = np.array(weights).reshape(rows, -1)
+            dark = 1 - looked / max(float(looked.max()), 1e-9)
+            panel.imshow(
+                np.zeros_like(dark),
+                alpha=0.85 * dark,
+                extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+                interpolation="bilinear",
+            )
+    figure.suptitle(title, fontsize=8)
+    return figure

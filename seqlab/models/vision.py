@@ -1,0 +1,136 @@
+"""Networks that look: at a picture that is to be described, or that something is asked about.
+
+What the eye sees is a grid of features. A decoder begins with their mean, and may attend to the
+grid at each word that it writes or reads.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt8
+
+from seqlab.models.decoders import Decoder
+from seqlab.models.seq2seq import Bridge, ConditionedDecoder
+from seqlab.models.sequence import SymbolEmbedding
+
+
+class Eye(nn.Module):
+    """A grid of features: convolutions of 3 x 3, each followed by ReLU, of pixels from -1 to 1.
+
+    Attributes:
+        halving: channels of the first ones, each of which halves height and width.
+        keeping: channels of those after them, which see more of the picture at each place.
+    """
+
+    halving: tuple[int, ...]
+    keeping: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self, images: UInt8[Array, "N H W C"]) -> Float[Array, "N h w D"]:
+        xs = images.astype(jnp.float32) / 127.5 - 1
+        strides = [(channels, 2) for channels in self.halving]
+        strides += [(channels, 1) for channels in self.keeping]
+        for channels, stride in strides:
+            dense = nn.Dense(channels, kernel_init=nn.initializers.he_normal())
+            xs = nn.relu(dense(patches(xs, stride)))
+        return xs
+
+
+def patches(images: Float[Array, "N H W C"], stride: int) -> Float[Array, "N h w 9*C"]:
+    """What a kernel of 3 x 3 sees at every place, or every second: h = ⌈H / stride⌉, zeros around.
+
+    A convolution is a product with it. XLA's own takes twenty times as long on a CPU, where it is
+    in a loop, as the steps of a dispatch are.
+    """
+    out = [-(-size // stride) for size in images.shape[1:3]]
+    ends = [stride * (n - 1) + 1 for n in out]
+    rims = [end + 2 - size for end, size in zip(ends, images.shape[1:3], strict=True)]
+    around = [(0, 0), *((rim // 2, rim - rim // 2) for rim in rims), (0, 0)]
+    padded = jnp.pad(images, around)
+    seen = [
+        padded[:, row : row + ends[0] : stride, column : column + ends[1] : stride]
+        for row in range(3)
+        for column in range(3)
+    ]
+    return jnp.concatenate(seen, axis=-1)
+
+
+def places(grid: Float[Array, "B h w D"]) -> Float[Array, "B L D"]:
+    """The places of a grid side by side, row by row: L = h w."""
+    return grid.reshape(grid.shape[0], -1, grid.shape[-1])
+
+
+class Captioner(nn.Module):
+    """One to many: p(next word | all words so far, picture). Source: Vinyals et al. 2015.
+
+    With attention, Xu et al. 2015: the first carry is of the mean of the grid, and each word looks
+    at it.
+
+    Attributes:
+        eye: what is seen.
+        decoder: what writes.
+    """
+
+    eye: Eye
+    decoder: ConditionedDecoder
+
+    def __call__(
+        self,
+        pictures: UInt8[Array, "B H W C"],
+        symbols: Int[Array, "B T"],
+        dropout_rate: Array | float | None = None,
+    ) -> tuple[Float[Array, "B T V"], Float[Array, "B T L"] | None]:
+        """Logits, and the weights α with which each word looks at each place of the grid."""
+        return self.decoder(places(self.eye(pictures)), symbols, dropout_rate)
+
+    def encode(self, pictures: UInt8[Array, "B H W C"]) -> tuple[Any, Any]:
+        """What the decoder keeps of the pictures, and its first carry."""
+        return self.decoder.encode(places(self.eye(pictures)))
+
+    def step(
+        self, memory: Any, carry: Any, symbols: Int[Array, " B"]
+    ) -> tuple[Any, Float[Array, "B V"], Float[Array, "B L"] | None]:
+        """One word of each row, as `seqlab.decoding` asks for it."""
+        return self.decoder.step(memory, carry, symbols)
+
+
+class Answerer(nn.Module):
+    """Many to one: p(answer | question, picture) = softmax(o W + b).
+
+    o is the decoder's output at the last word of the question, and the decoder that of a captioner,
+    which reads here. Source: Zhu et al. 2016, Visual7W, whose reader is an LSTM that begins with
+    the picture and attends to it before each word.
+
+    Attributes:
+        eye: what is seen.
+        decoder: what reads, an entry of `seqlab.models.decoders.DECODERS`, called.
+        num_symbols: V, words of the questions.
+        width: columns of their embedding.
+        num_classes: K, answers.
+    """
+
+    eye: Eye
+    decoder: Decoder
+    num_symbols: int
+    width: int
+    num_classes: int
+
+    @nn.compact
+    def __call__(
+        self,
+        pictures: UInt8[Array, "B H W C"],
+        question: Int[Array, "B T"],
+        lengths: Int[Array, " B"],
+        dropout_rate: Array | float | None = None,
+    ) -> tuple[Float[Array, "B K"], Float[Array, "B T L"] | None]:
+        """Logits, and the weights α with which each word looks at each place of the grid."""
+        grid = places(self.eye(pictures))
+        initial_carry = self.decoder.initial_carry(grid.shape[0])
+        carry = Bridge()(grid.mean(axis=1), initial_carry)
+        xs = SymbolEmbedding(self.num_symbols, self.width)(question, lengths, dropout_rate)
+        memory: Any = self.decoder.remember(grid, None)
+        _, outputs, weights = self.decoder(xs, memory, carry, dropout_rate)
+        last = jnp.maximum(lengths - 1, 0)
+        final = jnp.take_along_axis(outputs, last[:, None, None], axis=1)[:, 0]
+        return nn.Dense(self.num_classes, name="head")(final), weights
