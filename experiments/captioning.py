@@ -22,10 +22,7 @@ Source: Vinyals et al. 2015, Show and Tell; Xu et al. 2015, Show, Attend and Tel
 word are gated by β and, with λ = 1, regularised to be spread over the picture, equation 14.
 """
 
-import base64
 import functools
-import io
-import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +48,7 @@ from seqlab.models.decoders import DECODERS
 from seqlab.models.seq2seq import ConditionedDecoder
 from seqlab.models.vision import Captioner, Eye
 from seqlab.optim import Schedule
+from seqlab.pictures import bytes_of, looked_at, png
 from seqlab.sample import Asked, Sampler
 from seqlab.tables import Table
 from seqlab.train_sequences import Program, SequenceTrainConfig, Splits, Wiring
@@ -253,15 +251,6 @@ def looks(
     return kept
 
 
-def png(image: np.ndarray) -> str:
-    """A picture as text, as small as PNG makes it."""
-    import PIL.Image  # when a result is kept
-
-    file = io.BytesIO()
-    PIL.Image.fromarray(image).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
-
-
 SAMPLED = ("data.name=easy_vqa",)
 
 
@@ -282,18 +271,6 @@ def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
         return " ".join(dataset.symbols[n] for n in written.symbols)
 
     return describe
-
-
-def bytes_of(path: str) -> bytes:
-    """What is in a file that somebody named.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return Path(path).expanduser().read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 # The table and the pictures
@@ -343,38 +320,16 @@ def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":
             name = f"{_section(config)[0]}_{config['model']['attention']}"
             name += f"_spread_{config['model']['spread']:g}".replace(".", "_")
             if name not in drawn:
-                drawn[name] = _looked(_system(config), row["metrics"]["looks"])
+                kept: Sequence[Mapping[str, Any]] = row["metrics"]["looks"]
+                said = [one["said"] for one in kept]
+                whole = [
+                    _broken(words) if not one["weights"] else ""
+                    for words, one in zip(said, kept, strict=True)
+                ]
+                drawn[name] = looked_at(_system(config), kept, whole, said)
     return drawn
 
 
-def _looked(title: str, kept: Sequence[Mapping[str, Any]]) -> "Figure":
-    """A line for each picture: the picture alone, and then once a word, light where it looks."""
-    import PIL.Image
-
-    from seqlab import plots
-
-    longest = max(len(one["said"]) for one in kept) if kept[0]["weights"] else 0
-    size = plots.PAGE_WIDTH / (1 + longest)
-    figure, axes = plots.panels(len(kept), 1 + longest, height=len(kept) * (size + 0.2) + 0.3)
-    for line, one in zip(axes, kept, strict=True):
-        picture = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(one["picture"]))))
-        title_of_line = "" if longest else " ".join(one["said"])
-        plots.picture(line[0], picture, title_of_line)
-        for panel, word, weights in itertools.zip_longest(line[1:], one["said"], one["weights"]):
-            if word is None or weights is None:
-                panel.set_axis_off()
-                continue
-            plots.picture(panel, picture, word)
-            panel.title.set_fontsize(6)
-            height, width, _ = picture.shape
-            rows = -(-height // 2 ** len(EYE.halving))
-            looked = np.array(weights).reshape(rows, -1)
-            dark = 1 - looked / max(float(looked.max()), 1e-9)
-            panel.imshow(
-                np.zeros_like(dark),
-                alpha=0.85 * dark,
-                extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-                interpolation="bilinear",
-            )
-    figure.suptitle(title, fontsize=8)
-    return figure
+def _broken(words: Sequence[str]) -> str:
+    """A sentence in lines of five words."""
+    return "\n".join(" ".join(words[n : n + 5]) for n in range(0, len(words), 5))

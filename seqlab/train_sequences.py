@@ -98,7 +98,8 @@ def train_step(
         logits = program.wiring.logits(said)
         loss = program.wiring.objective.loss(logits, batch.targets, where=batch.scored).sum()
         if program.wiring.penalty is not None:
-            loss += program.wiring.penalty(said, batch.scored).sum()
+            present = batch.scored.any(axis=1)
+            loss += jnp.where(present, program.wiring.penalty(said, batch.scored), 0.0).sum()
         return loss / jnp.maximum(batch.scored.sum(), 1).astype(loss.dtype)
 
     loss, grads = jax.value_and_grad(mean_loss)(state.params)

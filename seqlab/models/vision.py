@@ -18,6 +18,8 @@ from seqlab.models.sequence import SymbolEmbedding
 class Eye(nn.Module):
     """A grid of features: convolutions of 3 x 3, each followed by ReLU, of pixels from -1 to 1.
 
+    The features of each place are normalised in the end, so that what reads them is not saturated.
+
     Attributes:
         halving: channels of the first ones, each of which halves height and width.
         keeping: channels of those after them, which see more of the picture at each place.
@@ -34,7 +36,7 @@ class Eye(nn.Module):
         for channels, stride in strides:
             dense = nn.Dense(channels, kernel_init=nn.initializers.he_normal())
             xs = nn.relu(dense(patches(xs, stride)))
-        return xs
+        return nn.LayerNorm()(xs)
 
 
 def patches(images: Float[Array, "N H W C"], stride: int) -> Float[Array, "N h w 9*C"]:
@@ -96,17 +98,20 @@ class Captioner(nn.Module):
 
 
 class Answerer(nn.Module):
-    """Many to one: p(answer | question, picture) = softmax(o W + b).
+    """Many to one: p(answer | question, picture) = softmax((tanh(o W_o) * tanh(c W_c)) W + b).
 
     o is the decoder's output at the last word of the question, and the decoder that of a captioner,
-    which reads here. Source: Zhu et al. 2016, Visual7W, whose reader is an LSTM that begins with
-    the picture and attends to it before each word.
+    which reads here; c is what is seen at that word: the mean of the grid, or with attention
+    Σ_l α_l grid_l.
+
+    Source: Antol et al. 2015, VQA, for the product; Zhu et al. 2016, Visual7W, for a reader that
+    begins with the picture and looks at it at each word.
 
     Attributes:
         eye: what is seen.
         decoder: what reads, an entry of `seqlab.models.decoders.DECODERS`, called.
         num_symbols: V, words of the questions.
-        width: columns of their embedding.
+        width: columns of their embedding, and of the product.
         num_classes: K, answers.
     """
 
@@ -126,11 +131,19 @@ class Answerer(nn.Module):
     ) -> tuple[Float[Array, "B K"], Float[Array, "B T L"] | None]:
         """Logits, and the weights α with which each word looks at each place of the grid."""
         grid = places(self.eye(pictures))
-        initial_carry = self.decoder.initial_carry(grid.shape[0])
-        carry = Bridge()(grid.mean(axis=1), initial_carry)
-        xs = SymbolEmbedding(self.num_symbols, self.width)(question, lengths, dropout_rate)
+        seen = grid.mean(axis=1)
+        carry = Bridge()(seen, self.decoder.initial_carry(grid.shape[0]))
         memory: Any = self.decoder.remember(grid, None)
+        xs = SymbolEmbedding(self.num_symbols, self.width)(question, lengths, dropout_rate)
         _, outputs, weights = self.decoder(xs, memory, carry, dropout_rate)
-        last = jnp.maximum(lengths - 1, 0)
-        final = jnp.take_along_axis(outputs, last[:, None, None], axis=1)[:, 0]
-        return nn.Dense(self.num_classes, name="head")(final), weights
+        if weights is not None:
+            seen = jnp.einsum("bl,bld->bd", at_last(weights, lengths), grid)
+        said = jnp.tanh(nn.Dense(self.width, name="w_o")(at_last(outputs, lengths)))
+        said *= jnp.tanh(nn.Dense(self.width, name="w_c")(seen))
+        return nn.Dense(self.num_classes, name="head")(said), weights
+
+
+def at_last(values: Float[Array, "B T D"], lengths: Int[Array, " B"]) -> Float[Array, "B D"]:
+    """Of each row that of its last step; of a row of length 0, of its first."""
+    last = jnp.maximum(lengths - 1, 0)
+    return jnp.take_along_axis(values, last[:, None, None], axis=1)[:, 0]
