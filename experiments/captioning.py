@@ -65,7 +65,7 @@ EYE = Eye(halving=(16, 32, 64), keeping=(64,))  # a grid of an eighth of height 
 SEARCH = Search(width=3, alpha=0.6, max_length=30)
 KEPT = 4  # test pictures that a result keeps, with what is said of them
 ADAM = Optim("adam", learning_rate=2e-3, clip_norm=5.0, dropout_rate=0.1)
-TRAIN = SequenceTrainConfig(32, 3, Schedule(max_epochs=12, patience=2, halvings=2))
+TRAIN = SequenceTrainConfig(32, 3, Schedule(max_epochs=10, patience=2, halvings=2))
 
 
 @dataclass(frozen=True)

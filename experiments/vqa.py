@@ -65,7 +65,7 @@ CHOICES = 4
 KEPT = 4  # test questions that a result keeps, with what was looked at
 LONGEST = 32  # words of a question that is asked by hand
 ADAM = Optim("adam", learning_rate=2e-3, clip_norm=5.0, dropout_rate=0.1)
-TRAIN = SequenceTrainConfig(64, 3, Schedule(max_epochs=8, patience=2, halvings=2))
+TRAIN = SequenceTrainConfig(64, 3, Schedule(max_epochs=16, patience=2, halvings=2))
 
 
 @dataclass(frozen=True)
