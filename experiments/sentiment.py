@@ -21,7 +21,6 @@ Source: Socher et al. 2013; Pang and Lee 2005; `published/language.csv` says whe
 ours is from.
 """
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,8 +33,8 @@ import numpy as np
 from seqlab import sample, sequence_trial, systems, train_sequences
 from seqlab.buckets import Batch
 from seqlab.comparison import read_published
-from seqlab.data import ExampleDataset, MovieReviews, Sst
-from seqlab.data.examples import decode
+from seqlab.data import ExampleDataset, Examples, MovieReviews, Sst
+from seqlab.data.examples import decode, encode
 from seqlab.errors import InputError, nearest
 from seqlab.models.sequence import Classifier, Pooling, SymbolEmbedding
 from seqlab.optim import Schedule
@@ -119,31 +118,38 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
 
 # What attention looks at
 
-SHOWN = 8  # sentences that the result keeps
-WORDS, LETTERS = 6, 60  # at least so many words, and no more letters than there is room for
+SHOWN = (  # and what they say of a film; nobody's data, but ours
+    ("a moving story , beautifully told , with two great performances .", "positive"),
+    ("the plot is thin and the jokes fall flat .", "negative"),
+    ("i laughed from the first scene to the last .", "positive"),
+    ("two hours that feel like four .", "negative"),
+    ("not a great film , but never a dull one .", "positive"),
+    ("a clever idea that goes nowhere .", "negative"),
+    ("it is hard to imagine a better ending .", "positive"),
+    ("the actors try hard , and nothing saves them .", "negative"),
+)
 
 
 def read_attentively(program: Program, params: Any, dataset: ExampleDataset) -> dict[str, Any]:
-    """Of the first sentences of the test split that fit a line: weights, truth and guess."""
-    said, weights = train_sequences.outputs(said_and_weights, program, params, dataset.test)
-    sentences = decode(dataset.test.inputs, dataset.symbols)
-    fitting = (
-        n
-        for n, words in enumerate(sentences)
-        if len(words) >= WORDS and len(" ".join(words)) <= LETTERS
-    )
-    return {
-        "read": [
+    """Of the sentences that are shown: weights, truth and guess."""
+    sentences = encode([text.split() for text, _ in SHOWN], dataset.symbols)
+    unanswered = Examples(sentences, np.zeros(len(SHOWN), np.int32))
+    said, weights = train_sequences.outputs(said_and_weights, program, params, unanswered)
+    kept = []
+    for n, (words, (_, truth)) in enumerate(
+        zip(decode(sentences, dataset.symbols), SHOWN, strict=True)
+    ):
+        guess = int(said[n].argmax())
+        kept.append(
             {
-                "words": sentences[n],
-                "weights": [round(float(w), 4) for w in weights[n, : len(sentences[n])]],
-                "truth": dataset.classes[dataset.test.targets[n]],  # pyright: ignore
-                "guess": dataset.classes[said[n].argmax()],
-                "probability": round(float(said[n].max()), 4),
+                "words": words,
+                "weights": [round(float(w), 4) for w in weights[n, : len(words)]],
+                "truth": truth,
+                "guess": dataset.classes[guess],
+                "probability": round(float(said[n, guess]), 4),
             }
-            for n in itertools.islice(fitting, SHOWN)
-        ]
-    }
+        )
+    return {"read": kept}
 
 
 def said_and_weights(program: Program, params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:

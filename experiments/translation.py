@@ -37,7 +37,7 @@ from seqlab import bleu, results, sample, sequence_trial, systems, train_sequenc
 from seqlab.cells import CELLS
 from seqlab.comparison import read_published
 from seqlab.data import ExampleDataset, Multi30k, Tatoeba
-from seqlab.data.examples import Examples, Ragged, decode
+from seqlab.data.examples import Examples, Ragged, decode, encode
 from seqlab.errors import InputError, nearest
 from seqlab.history import same_data
 from seqlab.intervals import mean_ci
@@ -60,7 +60,26 @@ ALONE = False
 
 SEARCH = Search(width=5, alpha=0.6, max_length=60)
 EDGES = (5, 10, 15, 20, 100)  # lengths of the source up to which BLEU is told apart
-ALIGNMENTS = 4  # test sentences whose weights a result keeps
+SHOWN = {  # of which a result keeps what each written word looked at; nobody's data, but ours
+    "de": (
+        "ein mann mit einem roten hut sitzt auf einer bank .",
+        "zwei kinder spielen im park mit einem ball .",
+        "eine frau mit einem hund geht am strand entlang .",
+        "ein junge springt von einem felsen ins wasser .",
+    ),
+    "en": (
+        "a man in a red hat is sitting on a bench .",
+        "two children are playing with a ball in the park .",
+        "a woman walks along the beach with a dog .",
+        "a boy jumps from a rock into the water .",
+    ),
+    "fr": (
+        "un homme avec un chapeau rouge est assis sur un banc .",
+        "je ne sais pas où elle habite .",
+        "nous avons mangé dans un petit restaurant .",
+        "elle est plus grande que son frère .",
+    ),
+}
 ADAM = Optim("adam", learning_rate=1e-3, clip_norm=1.0, dropout_rate=0.3)
 TRAIN = SequenceTrainConfig(64, 6, Schedule(max_epochs=8, patience=1, halvings=2))
 
@@ -163,7 +182,7 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
         lines = writing.lines(program.model, params, sources, marks, SEARCH)  # pyright: ignore
         translations = [[dataset.classes[n] for n in line.symbols] for line in lines]
         return bleu_by_length(translations, references, sources.lengths) | {
-            "alignments": alignments(lines, translations, decode(sources, dataset.symbols))
+            "alignments": alignments(program.model, params, trial, dataset)  # pyright: ignore
         }
 
     metrics = train_sequences.fit(
@@ -230,18 +249,23 @@ def bleu_by_length(
 
 
 def alignments(
-    lines: Sequence[writing.Line],
-    translations: Sequence[list[str]],
-    sources: Sequence[list[str]],
+    model: EncoderDecoder, params: Any, trial: Trial, dataset: ExampleDataset
 ) -> list[dict[str, Any]]:
-    """Of the first test sentences of 8 to 14 words: what each written word looked at."""
-    rows = [n for n, source in enumerate(sources) if 8 <= len(source) <= 14][:ALIGNMENTS]
+    """Of the sentences that are shown: what each written word looked at; none without attention."""
+    sources = [line.split() for line in SHOWN[trial.data.source[:2]]]
+    targets = np.zeros(len(sources), np.int32)
+    read = as_it_is_read(trial, Examples(encode(sources, dataset.symbols), targets)).inputs
+    marks = writing.marks(dataset.classes)
     kept = []
-    for n in rows:
-        weights = lines[n].weights
-        if weights is not None:
-            rounded = np.round(weights.astype(float), 3).tolist()
-            kept.append({"source": sources[n], "written": translations[n], "weights": rounded})
+    for source, line in zip(
+        decode(read, dataset.symbols),
+        writing.lines(model, params, read, marks, SEARCH),
+        strict=True,
+    ):
+        if line.weights is not None:
+            written = [dataset.classes[n] for n in line.symbols]
+            rounded = np.round(line.weights.astype(float), 3).tolist()
+            kept.append({"source": source, "written": written, "weights": rounded})
     return kept
 
 
@@ -360,9 +384,10 @@ def _aligned(kept: Sequence[Mapping[str, Any]]) -> "Figure":
 
     columns = min(2, len(kept))
     height = -(-len(kept) // columns)
-    figure = Figure(figsize=(5.2 * columns, 4.6 * height), layout="constrained")
+    figure = Figure(figsize=(3.5 * columns, 3.2 * height), layout="constrained")
     for axes, one in zip(figure.subplots(height, columns, squeeze=False).flat, kept, strict=False):
         axes.imshow(np.array(one["weights"]), cmap="Greys", vmin=0, vmax=1, aspect="auto")
+        axes.grid(False)
         axes.set_xticks(range(len(one["source"])), one["source"], rotation=60, ha="right")
         axes.set_yticks(range(len(one["written"])), one["written"])
     return figure

@@ -12,6 +12,7 @@ from scipy import special, stats
 from experiments import char_lm, pos_tagging, sentiment
 from seqlab import train, train_sequences
 from seqlab.data import Dataset, ExampleDataset, Examples, Ragged
+from seqlab.data.examples import decode
 from seqlab.data.stream import Stream
 from seqlab.models.rnn import Stack
 from seqlab.models.sequence import Classifier, LanguageModel, SymbolEmbedding, Tagger
@@ -96,20 +97,21 @@ def test_accuracy_by_place_is_the_mean_over_seeds_with_its_band():
 
 
 def test_what_is_kept_of_a_sentence_is_its_own(monkeypatch):
-    monkeypatch.setattr(sentiment, "WORDS", 3)
-    monkeypatch.setattr(sentiment, "LETTERS", 9)  # five words of a letter each
-    monkeypatch.setattr(sentiment, "SHOWN", 3)
-    lengths = [2, 5, 6, 3, 4, 3]  # the first is too short, the third too long, the last too many
-    test = Examples(sentences(lengths, 7, seed=5), np.array([0, 1, 1, 1, 0, 0], np.int32))
+    shown = sentences([2, 5, 3], 7, seed=5)
+    lines = decode(shown, SYMBOLS)
+    truths = ("bad", "good", "bad")
+    told = [(" ".join(line), truth) for line, truth in zip(lines, truths, strict=True)]
+    monkeypatch.setattr(sentiment, "SHOWN", tuple(told))
+    test = Examples(sentences([4], 7, seed=6), np.array([0], np.int32))
     model = Classifier(SymbolEmbedding(7, 2), NOTHING, 2, "attention")
     params, p = drawn(model, jnp.zeros((1, 1), jnp.int32))
     program = train_sequences.Program(model, train_sequences.MANY_TO_ONE, "sgd")
     found = sentiment.read_attentively(program, params, whole(test, ("bad", "good")))["read"]
 
-    starts = np.cumsum([0, *lengths])
-    assert len(found) == 3
-    for kept, n in zip(found, (1, 3, 4), strict=True):
-        words = test.inputs.values[starts[n] : starts[n + 1]]
+    starts = np.cumsum([0, *shown.lengths])
+    assert [kept["truth"] for kept in found] == list(truths)
+    for n, kept in enumerate(found):
+        words = shown.values[starts[n] : starts[n + 1]]
         ys = p["embedding"]["embedding"][words]
         hidden = np.tanh(ys @ p["attention_hidden"]["kernel"] + p["attention_hidden"]["bias"])
         weights = special.softmax((hidden @ p["attention_score"]["kernel"])[:, 0])
@@ -117,7 +119,6 @@ def test_what_is_kept_of_a_sentence_is_its_own(monkeypatch):
         assert kept["words"] == [SYMBOLS[word] for word in words]
         np.testing.assert_allclose(kept["weights"], weights, rtol=0, atol=1e-4)
         assert kept["guess"] == ("bad", "good")[said.argmax()]
-        assert kept["truth"] == ("bad", "good")[test.targets[n]]  # pyright: ignore
         assert kept["probability"] == pytest.approx(said.max(), abs=1e-4)
 
 

@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
-from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,8 +14,7 @@ from seqlab import sequence_trial
 from seqlab.data import ExampleDataset, Examples, Ragged
 from seqlab.data.examples import BEGIN, END, UNKNOWN, decode, encode
 from seqlab.errors import InputError
-from seqlab.trial import BUDGETS, as_dict, trial_id
-from seqlab.writing import Line
+from seqlab.trial import BUDGETS, as_dict, replace, trial_id
 
 SOURCES = ["der hund schläft", "ein hund", "der mann ist groß", "mann und hund und mann"]
 TARGETS = ["the dog sleeps", "a dog", "the man is tall", "man and dog and man"]
@@ -92,18 +92,31 @@ def test_bleu_is_that_of_the_paper_and_of_each_length():
     assert found["bleu_by_length"][1][2] == pytest.approx(expected)
 
 
-def test_alignments_are_kept_of_sentences_of_some_length():
-    sources = [["a"] * 7, ["b"] * 8, ["c"] * 14, ["d"] * 15]
-    written = [["x"], ["y", "z"], ["w"], ["v"]]
-    lines = [
-        Line([0] * len(words), np.full((len(words), len(source)), 1 / 3))
-        for words, source in zip(written, sources, strict=True)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_alignments_are_of_the_sentences_that_are_shown(dataset, reverse, monkeypatch):
+    monkeypatch.setitem(translation.SHOWN, "fr", ("ein hund", "der mann und ein hund"))
+    model = Model("gru", 4, attention="luong_general", reversed_source=reverse)
+    trial = Trial("smoke", Tatoeba(), model)
+    network = translation.network(trial, len(dataset.symbols), len(dataset.classes))
+    inputs = jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32), jnp.zeros((1, 1), jnp.int32)
+    params = jax.jit(network.init)(jax.random.key(0), *inputs)
+    head = params["params"]["decoder"]["head"]
+    head["bias"] = head["bias"].at[dataset.classes.index(END)].set(-3.0)  # do not stop at once
+    kept = translation.alignments(network, params, trial, dataset)
+    order = slice(None, None, -1 if reverse else 1)
+    assert [one["source"] for one in kept] == [
+        ["ein", "hund"][order],
+        ["der", "mann", "und", "ein", "hund"][order],
     ]
-    kept = translation.alignments(lines, written, sources)
-    assert [one["source"][0] for one in kept] == ["b", "c"]
-    assert kept[0]["written"] == ["y", "z"]
-    assert kept[0]["weights"] == [[0.333] * 8] * 2
-    assert translation.alignments([Line([0], None)] * 4, written, sources) == []
+    for one in kept:
+        weights = np.array(one["weights"]).reshape(-1, len(one["source"]))
+        assert weights.shape == (len(one["written"]), len(one["source"]))
+        np.testing.assert_allclose(weights.sum(axis=1), 1, atol=3e-3)
+    assert all(one["written"] for one in kept)
+    blind = replace(trial, {"model.attention": "no_attention"})
+    network = translation.network(blind, len(dataset.symbols), len(dataset.classes))
+    params = jax.jit(network.init)(jax.random.key(0), *inputs)
+    assert translation.alignments(network, params, blind, dataset) == []
 
 
 def row(trial, bleu, **more):
@@ -147,13 +160,13 @@ def test_the_plans_are_good_and_different(monkeypatch):
         for trial in planned:
             translation.check(trial)
     trial = translation.trials("smoke")[0]
-    wrong = replace(trial, model=replace(trial.model, attention="bahdanu"))
+    wrong = replace(trial, {"model.attention": "bahdanu"})
     with pytest.raises(InputError, match=r"no attention 'bahdanu'\. Did you mean 'bahdanau'"):
         translation.check(wrong)
-    raw = replace(trial, model=replace(trial.model, cell="mut1"))
+    raw = replace(trial, {"model.cell": "mut1"})
     translation.check(raw)
     with pytest.raises(ValueError, match="mut1"):  # the input of the first layer is wider than it
-        translation.check(replace(raw, model=replace(raw.model, attention="bahdanau")))
+        translation.check(replace(raw, {"model.attention": "bahdanau"}))
     with pytest.raises(InputError, match="Did you mean 'paper'"):
         translation.trials("papers")
     assert isinstance(translation.trials("default")[0].data, Multi30k)
