@@ -238,26 +238,31 @@ def _system(config: Mapping[str, Any]) -> str:
 
 
 def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":
-    """Piano rolls: a piece of the test split, and what the first seed of each network has drawn."""
-    from seqlab import plots
-
+    """Piano rolls: what the first seed of each network has drawn, and a piece of the test split."""
     drawings = {}
     for row in sorted(rows, key=lambda row: row["config"]["seed"]):
         config, metrics = row["config"], row["metrics"]
-        name = f"{config['data']['name']}_{config['model']['cell']}_{config['budget']}"
+        data = config["data"]["name"]
+        name = f"{data}_{config['model']['cell']}_{config['budget']}"
         if "our_piece" not in metrics or name in drawings:
             continue
-        shown = {"test split": metrics["test_piece"], _system(config): metrics["our_piece"]}
-        every = [key for piece in shown.values() for frame in piece for key in frame]
-        figure, axes = plots.panels(2, 1, height=4.2)
-        for panel, (title, piece) in zip(axes[:, 0], shown.items(), strict=True):
-            for note in midi.notes(roll(piece)):
-                panel.barh(note.key, note.end - note.start, 0.8, left=note.start, color="#0072B2")
-            panel.set(xlim=(0, SHOWN), ylim=(min(every) - 1, max(every) + 1))
-            plots.label(panel, title, "frame", "key (60: middle C)")
-        figure.suptitle(HEADINGS[config["data"]["name"]])
-        drawings[name] = figure
+        drawings[name] = _piano_roll(f"{HEADINGS[data]}: {_system(config)}", metrics["our_piece"])
+        drawings[f"{data}_test"] = _piano_roll(f"{HEADINGS[data]}: test", metrics["test_piece"])
     return drawings
+
+
+def _piano_roll(title: str, piece: list[list[int]]) -> "Figure":
+    from seqlab import plots
+
+    keys_there = [key for frame in piece for key in frame]
+    figure, axes = plots.panels(height=2.4)
+    for note in midi.notes(roll(piece)):
+        axes[0, 0].barh(note.key, note.end - note.start, 0.8, left=note.start, color="#0072B2")
+    axes[0, 0].set(
+        xlim=(0, SHOWN), ylim=(min(keys_there, default=60) - 1, max(keys_there, default=60) + 1)
+    )
+    plots.label(axes[0, 0], title, "frame", "key (60: middle C)")
+    return figure
 
 
 def roll(piece: list[list[int]]) -> np.ndarray:
