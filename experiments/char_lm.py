@@ -33,6 +33,7 @@ import numpy as np
 
 from seqlab import sample, sequence_trial, stream_trial, systems, train_sequences
 from seqlab.cells import CELLS
+from seqlab.cells.base import takes
 from seqlab.comparison import read_published
 from seqlab.data import Dataset, ExampleDataset, Hello, Shakespeare
 from seqlab.data.examples import Ragged, encode
@@ -120,11 +121,7 @@ def network(trial: Trial, dataset: ExampleDataset) -> Tagger:
 
 def width(cell: str, units: int) -> int:
     """Of a letter, as the cell takes it: one-hot, or as wide as the cell where x stands raw."""
-    try:
-        jax.eval_shape(lambda key: CELLS[cell].init(key, len(LETTERS), units), jax.random.key(0))
-    except ValueError:
-        return units
-    return len(LETTERS)
+    return len(LETTERS) if takes(CELLS[cell], len(LETTERS), units) else units
 
 
 def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:

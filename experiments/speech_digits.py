@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from seqlab import epochs, results, sequence_trial, systems
+from seqlab import epochs, results, sample, sequence_trial, systems
 from seqlab.buckets import Batch
 from seqlab.data import ExampleDataset, Examples, Ragged, SpokenDigits, speech
 from seqlab.errors import InputError, nearest
@@ -177,8 +177,7 @@ SAMPLED = ("data.test=official",)
 
 def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
     """From the path of a WAV file to each digit and how probable it is."""
-    if asked != Asked():
-        raise InputError("--temperature, --length and --seed are of language models")
+    sample.refuse(asked)
     std = speech.deviation(trial.data)
     dataset, _ = sequence_trial.load(trial.data)
     model = network(trial, dataset)
@@ -188,11 +187,7 @@ def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
     apply = jax.jit(lambda frames, length: jax.nn.softmax(model.apply(params, frames, length)))  # pyright: ignore
 
     def listen(line: str) -> str:
-        try:
-            wav = Path(line).expanduser().read_bytes()
-        except OSError as error:
-            raise InputError(f"{line}: cannot be read ({error.strerror})") from error
-        frames = speech.log_mel(wav, line)
+        frames = speech.log_mel(sample.bytes_of(line), line)
         frames = speech.levelled(Ragged(frames, np.array([len(frames)]))).values / std
         padded = np.pad(frames, ((0, -len(frames) % STEP), (0, 0)))
         found = np.asarray(apply(padded[None], np.array([len(frames)], np.int32)))[0]

@@ -46,7 +46,7 @@ from seqlab.embeddings.fitting import Word2vec, fit
 from seqlab.embeddings.questions import Vocabulary
 from seqlab.embeddings.word2vec import OBJECTIVES, Sampling
 from seqlab.errors import InputError, nearest
-from seqlab.sample import Asked, Sampler
+from seqlab.sample import Asked, Sampler, refuse
 from seqlab.tables import Column, Table
 from seqlab.trial import BUDGETS, get, replace
 
@@ -291,8 +291,7 @@ def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
     from seqlab.embeddings.word2vec import Vectors
     from seqlab.epochs import restore_best
 
-    if asked.temperature is not None or asked.seed is not None:
-        raise InputError("--temperature and --seed are of language models")
+    refuse(asked, but=("length",))
     assert not isinstance(trial.data, Goodbye)
     text, _ = load(trial.data, trial.min_count)
     empty = jnp.zeros((len(text.symbols), trial.model.dim))

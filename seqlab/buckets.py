@@ -34,7 +34,7 @@ class Pictures(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """B sequences, or all of a bucket.
+    """B sequences, or all of a bucket. Rows are taken by `take` alone: pictures are not by row.
 
     Attributes:
         inputs: int32 [B, S] symbols, float32 [B, S, C], or uint8 [B, S, H, W].

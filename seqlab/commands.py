@@ -391,8 +391,10 @@ def sample(options: argparse.Namespace) -> int:
     rows = results.rows(root, name)
     if not rows:
         raise InputError(_none_yet(options))
-    conditions = options.only or ([] if options.trial else list(experiment.SAMPLED))
-    rows = results.select(rows, conditions)
+    if options.only or options.trial:
+        rows = results.select(rows, options.only)
+    else:
+        rows = sample.meant(rows, experiment.SAMPLED)
     if options.trial:
         rows = _of_trial(rows, options)
     row, folder = sample.trained(root, name, rows)
@@ -468,7 +470,7 @@ def data(options: argparse.Namespace) -> int:
         for entry in catalogue.describe():
             print(f"{entry.name}: {entry.state}, {entry.size:,} bytes, {entry.folder}")
         return 0
-    names = [options.name] if options.name else catalogue.available()
+    names = [options.name] if options.name else catalogue.by_default()
     for name in names:
         if options.action == "prepare":
             print(f"{name}: prepared in {catalogue.prepare(name)}")

@@ -4,12 +4,9 @@ import base64
 import io
 import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from seqlab.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,18 +29,6 @@ def from_png(text: str) -> np.ndarray:
     return np.asarray(PIL.Image.open(content, formats=["PNG"]))
 
 
-def bytes_of(path: str) -> bytes:
-    """What is in a file that somebody named.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return Path(path).expanduser().read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-
-
 def looked_at(
     title: str,
     kept: Sequence[Mapping[str, Any]],
@@ -55,7 +40,7 @@ def looked_at(
     Args:
         title: of the figure.
         kept: of each line the `picture`, as `png` writes it, and the `weights` [T, L] of its words
-            over the places of a grid, row by row; none without attention.
+            over the places of a `grid` [h, w], row by row; none without attention.
         headings: of each line, what stands over its picture.
         words: of each line.
     """
@@ -78,12 +63,18 @@ def looked_at(
             plots.picture(line[0], picture, heading)
             line[0].title.set_fontsize(6)
             for panel, word, weights in itertools.zip_longest(line[1:], of_line, one["weights"]):
-                _light(panel, picture, word, weights)
+                _light(panel, picture, word, weights, one["grid"])
     figure.suptitle(title, fontsize=8)
     return figure
 
 
-def _light(panel: Any, picture: np.ndarray, word: str | None, weights: list[float] | None) -> None:
+def _light(
+    panel: Any,
+    picture: np.ndarray,
+    word: str | None,
+    weights: list[float] | None,
+    grid: list[int],
+) -> None:
     from seqlab import plots
 
     if word is None or weights is None:
@@ -92,8 +83,7 @@ def _light(panel: Any, picture: np.ndarray, word: str | None, weights: list[floa
     plots.picture(panel, picture, word)
     panel.title.set_fontsize(6)
     height, width, _ = picture.shape
-    rows = round((len(weights) * height / width) ** 0.5)
-    looked = np.array(weights).reshape(rows, -1)
+    looked = np.array(weights).reshape(grid)
     dark = 1 - looked / max(float(looked.max()), 1e-9)
     where = (-0.5, width - 0.5, height - 0.5, -0.5)
     panel.imshow(np.zeros_like(dark), alpha=0.85 * dark, extent=where, interpolation="bilinear")

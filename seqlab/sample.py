@@ -116,6 +116,14 @@ def lines(given: Iterable[str], say: Sampler) -> int:
     return code
 
 
+def meant(rows: list[dict[str, Any]], conditions: Sequence[str]) -> list[dict[str, Any]]:
+    """The results that are meant where nothing else is said; all of them if none is of those."""
+    try:
+        return results.select(rows, list(conditions))
+    except InputError:
+        return rows
+
+
 # What it says of a line
 
 
@@ -187,7 +195,7 @@ def spells(
     program: Program, folder: Path, dataset: ExampleDataset, asked: Asked, length: int
 ) -> Sampler:
     """Many to many, aligned: letters and the most probable ones after them, `length` in all."""
-    _refuse(asked)
+    refuse(asked)
     model = program.model
     params = _params(model, folder, jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32))
 
@@ -208,7 +216,7 @@ def spells(
 
 def classifies(program: Program, folder: Path, dataset: ExampleDataset, asked: Asked) -> Sampler:
     """Many to one: each class and how probable it is, the most probable first."""
-    _refuse(asked)
+    refuse(asked)
     assert isinstance(program.model, Classifier)
     probabilities = _read(program, folder, dataset)
 
@@ -221,7 +229,7 @@ def classifies(program: Program, folder: Path, dataset: ExampleDataset, asked: A
 
 def tags(program: Program, folder: Path, dataset: ExampleDataset, asked: Asked) -> Sampler:
     """Many to many, aligned: each word and its class."""
-    _refuse(asked)
+    refuse(asked)
     assert isinstance(program.model, Tagger)
     probabilities = _read(program, folder, dataset, lower=False)
 
@@ -249,7 +257,7 @@ def translates(
         search: how it writes.
         read: the words in the order in which the network reads them.
     """
-    _refuse(asked)
+    refuse(asked)
     model = program.model
     assert isinstance(model, EncoderDecoder)
     one = jnp.zeros((1, 1), jnp.int32)
@@ -264,9 +272,30 @@ def translates(
     return translate
 
 
-def _refuse(asked: Asked) -> None:
-    if asked != Asked():
-        raise InputError("--temperature, --length and --seed are of language models")
+def refuse(asked: Asked, but: tuple[str, ...] = ()) -> None:
+    """Raise InputError for what somebody asks for and a network has no choice in.
+
+    Args:
+        asked: what is asked for.
+        but: names of what it has a choice in.
+    """
+    given = [name for name, value in vars(asked).items() if value is not None and name not in but]
+    if given:
+        named = ", ".join(f"--{name}" for name in given)
+        raise InputError(f"{named}: there is no such choice in what this network says")
+
+
+def bytes_of(path: str) -> bytes:
+    """What is in a file that somebody named.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return Path(path).expanduser().read_bytes()
+    except (OSError, RuntimeError, ValueError) as error:  # no such user; a name with a zero in it
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path}: cannot be read ({why})") from error
 
 
 def _read(

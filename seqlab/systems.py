@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -111,6 +112,11 @@ def layers(model: Mapping[str, Any]) -> str:
     if "units" in model:
         return f"{ways}{model['cell']}, {count} × {model['units']}"
     return f"{ways}{model['cell']}, {count} layer{'s' * (count > 1)}"
+
+
+def file_name(*parts: str) -> str:
+    """Of letters, digits and "_", for a figure of what these parts name together."""
+    return re.sub(r"[^A-Za-z0-9]+", "_", " ".join(parts))
 
 
 def one_below_the_other(first: Table, *others: Table) -> Table:

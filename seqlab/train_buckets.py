@@ -36,8 +36,8 @@ class Learning(NamedTuple):
     Attributes:
         step: (program, settings, state, batch) to the next state and the loss.
         sums: (program, params, batch, key) to the sums of the metrics over what is scored of the
-            batch, `count` and `nll` among them; the key, for who needs noise, is that of the place
-            in the split, whenever it is asked.
+            batch, `count` and `nll` among them; the key, for who needs noise, is that of the
+            batch's place in its bucket, whenever it is asked.
     """
 
     step: Callable[[Any, optim.Settings, TrainState, Batch], tuple[TrainState, jax.Array]]
@@ -59,7 +59,7 @@ def updated(state: TrainState, grads: Any, optimizer: str, settings: optim.Setti
 
 
 def step_key(settings: optim.Settings, step: jax.Array) -> jax.Array:
-    """Of the draws of a step; the first half of the seed's key is that of the weights."""
+    """Of the draws of a step: dropout and noise. The weights are drawn from the seed's own key."""
     return jax.random.fold_in(jax.random.split(jax.random.key(settings.seed))[1], step)
 
 
@@ -113,7 +113,7 @@ def fit(
     program: Any,
     settings: optim.Settings,
     splits: Mapping[str, list[Batch]],
-    begin: Callable[[optim.Settings, Batch], TrainState],
+    init_state: Callable[[optim.Settings, Batch], TrainState],
     batch_size: int,
     schedule: Schedule,
     folder: Path | None = None,
@@ -127,7 +127,7 @@ def fit(
         program: all that is static in it.
         settings: the values it is run with.
         splits: the buckets of train, valid and test.
-        begin: of the settings and any bucket, the state before the first step.
+        init_state: of the settings and any bucket, the state before the first step.
         batch_size: B.
         schedule: learning rate and end; an epoch is once through train.
         folder: where the log and the checkpoints go, one an epoch, and are resumed from; None
@@ -158,7 +158,7 @@ def fit(
 
     return epochs.fit(
         epochs.Training(len(order(0)), dispatch, score),
-        begin(settings, train[0]),
+        init_state(settings, train[0]),
         settings.learning_rate,
         schedule,
         folder,

@@ -148,11 +148,11 @@ def fit(
         settings,
         padded,
         functools.partial(init_state, program),
-        config.batch_size,
-        config.schedule,
-        folder,
-        keep_best,
-        inspect,
+        batch_size=config.batch_size,
+        schedule=config.schedule,
+        folder=folder,
+        keep_best=keep_best,
+        inspect=inspect,
     )
 
 

@@ -175,11 +175,11 @@ def fit(
         settings,
         {name: buckets.padded(split, config.num_buckets) for name, split in splits.items()},
         functools.partial(init_state, program),
-        config.batch_size,
-        config.schedule,
-        folder,
-        keep_best,
-        inspect,
+        batch_size=config.batch_size,
+        schedule=config.schedule,
+        folder=folder,
+        keep_best=keep_best,
+        inspect=inspect,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, UInt8
 
 from seqlab import decoding
-from seqlab.data.examples import BEGIN, END, Examples, Ragged
+from seqlab.data.examples import BEGIN, END, UNKNOWN, Examples, Ragged
 from seqlab.decoding import Written
 from seqlab.models.seq2seq import EncoderDecoder
 from seqlab.models.vision import Captioner
@@ -19,10 +19,14 @@ STEP = 8  # lengths of sources are padded to a multiple of it: a program is comp
 
 
 class Marks(NamedTuple):
-    """The numbers of the symbols that a written sequence begins with and ends in."""
+    """The numbers of symbols that are no words: the beginning, the end, and what is never written.
+
+    A reference has <unk> where a word is rare: whoever wrote it there would be right for nothing.
+    """
 
     begin: int
     end: int
+    unknown: int
 
 
 class Search(NamedTuple):
@@ -46,7 +50,7 @@ class Line(NamedTuple):
 
 
 def marks(classes: tuple[str, ...]) -> Marks:
-    return Marks(classes.index(BEGIN), classes.index(END))
+    return Marks(*map(classes.index, (BEGIN, END, UNKNOWN)))
 
 
 def ended(examples: Examples, end: int) -> Examples:
@@ -76,7 +80,12 @@ def write(
     """
     memory, carry = model.apply(params, *given, method="encode")
     memory = decoding.repeated(memory, search.width)
-    step: Any = functools.partial(model.apply, params, memory, method="step")
+    step_of_model: Any = functools.partial(model.apply, params, memory, method="step")
+
+    def step(carry: Any, symbols: Array) -> tuple[Any, Array, Any]:
+        carry, logits, weights = step_of_model(carry, symbols)
+        return carry, logits.at[:, marks.unknown].set(-jnp.inf), weights
+
     return decoding.beam_search(
         step,
         carry,

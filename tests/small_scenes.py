@@ -4,7 +4,7 @@ import numpy as np
 
 from seqlab.data import CaptionDataset, Captioned, QuestionDataset
 from seqlab.data.examples import encode
-from seqlab.data.scenes import Asked
+from seqlab.data.scenes import Questioned
 
 SIDES = ("left", "right")
 CAPTIONS = ("the {side} is dark", "it is dark on the {side} side")
@@ -33,14 +33,14 @@ def captions() -> CaptionDataset:
     return CaptionDataset(captioned(60, 0), captioned(10, 1), captioned(9, 2), SYMBOLS)
 
 
-def asked(size: int, seed: int) -> Asked:
+def asked(size: int, seed: int) -> Questioned:
     """Of every picture which side is dark, and of either side whether it is."""
     sides = np.random.default_rng(seed).integers(2, size=size)
     lines = []
     for n, s in enumerate(sides):
         lines.append((n, "which side is dark", SIDES[s]))
         lines += [(n, f"is the {side} side dark", ANSWERS[SIDES[s] != side]) for side in SIDES]
-    return Asked(
+    return Questioned(
         pictures(sides, seed),
         np.array([n for n, _, _ in lines], np.int32),
         encode([question.split() for _, question, _ in lines], WORDS),

@@ -12,6 +12,7 @@ from small_scenes import CAPTIONS, SIDES, SYMBOLS, captioned, captions
 from experiments import captioning
 from experiments.captioning import Model, Trial
 from seqlab import bleu, buckets, pictures, plots, results, train_buckets, writing
+from seqlab.cells import CELLS
 from seqlab.data import Captions
 from seqlab.data.examples import decode
 from seqlab.errors import InputError
@@ -124,12 +125,12 @@ def test_what_is_learnt_is_written_looked_at_and_asked_for(small, tmp_path):
         say(str(tmp_path / "text.png"))
     row = {"status": results.DONE, "config": as_dict(TINY), "metrics": metrics}
     plots.draw(captioning.figures, [row], tmp_path, formats=("png",))
-    assert (tmp_path / "easy_vqa_show_attend_tell_spread_1.png").is_file()
+    assert (tmp_path / "easy_vqa_gru_1_16_show_attend_tell_1_smoke.png").is_file()
     blind = replace(TINY, {"model.attention": "no_attention", "model.spread": 0.0})
     unlooked = [{**look, "weights": []} for look in metrics["looks"]]
     row = {"status": results.DONE, "config": as_dict(blind), "metrics": {"looks": unlooked}}
     plots.draw(captioning.figures, [row], tmp_path, formats=("png",))
-    assert (tmp_path / "easy_vqa_no_attention_spread_0.png").is_file()
+    assert (tmp_path / "easy_vqa_gru_1_16_no_attention_smoke.png").is_file()
 
 
 def test_each_way_to_look_is_planned_from_every_seed():
@@ -147,6 +148,24 @@ def test_each_way_to_look_is_planned_from_every_seed():
         captioning.trials("papr")
 
 
+def test_any_cell_can_write(monkeypatch):
+    monkeypatch.setattr(captioning.sequence_trial, "check_data", lambda config: None)
+    for cell in CELLS:
+        for trial in captioning.trials("default")[::3] + captioning.trials("smoke"):
+            captioning.check(replace(trial, {"model.cell": cell}))
+
+
+def test_figures_of_two_systems_are_two(tmp_path):
+    look = {"picture": pictures.png(captions().test.images[0]), "said": ["dark"], "weights": []}
+    rows = []
+    for trial in (*captioning.trials("smoke"), captioning.trials("default")[-1]):
+        for cell in ("gru", "lstm"):
+            of = replace(trial, {"model.cell": cell})
+            metrics = {"looks": [look]}
+            rows.append({"status": results.DONE, "config": as_dict(of), "metrics": metrics})
+    assert len(captioning.figures(rows)) == 4
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -156,7 +175,7 @@ def test_each_way_to_look_is_planned_from_every_seed():
     ],
 )
 def test_what_cannot_be_run_is_refused(changed, message, monkeypatch):
-    monkeypatch.setattr(captioning.sequence_trial, "check", lambda trial: None)
+    monkeypatch.setattr(captioning.sequence_trial, "check_data", lambda config: None)
     with pytest.raises(InputError, match=message):
         captioning.check(replace(TINY, changed))
 

@@ -164,9 +164,10 @@ def test_the_plans_are_good_and_different(monkeypatch):
     with pytest.raises(InputError, match=r"no attention 'bahdanu'\. Did you mean 'bahdanau'"):
         translation.check(wrong)
     raw = replace(trial, {"model.cell": "mut1"})
-    translation.check(raw)
-    with pytest.raises(ValueError, match="mut1"):  # the input of the first layer is wider than it
-        translation.check(replace(raw, {"model.attention": "bahdanau"}))
+    for attention in ("luong_general", "bahdanau"):
+        translation.check(replace(raw, {"model.attention": attention}))
+    with pytest.raises(ValueError, match="mut1"):  # the input of the second layer is wider than it
+        translation.check(replace(raw, {"model.num_layers": 2}))
     with pytest.raises(InputError, match="Did you mean 'paper'"):
         translation.trials("papers")
     assert isinstance(translation.trials("default")[0].data, Multi30k)

@@ -11,6 +11,7 @@ from small_scenes import ANSWERS, WORDS, asked, questions
 from experiments import vqa
 from experiments.vqa import Model, Trial
 from seqlab import buckets, pictures, plots, results
+from seqlab.cells import CELLS
 from seqlab.data import Questions
 from seqlab.data.examples import decode
 from seqlab.errors import InputError
@@ -123,12 +124,19 @@ def test_what_is_learnt_is_answered_looked_at_and_asked_for(small, tmp_path):
         values = [float(word) for word in said.split()[1::2]]
         assert sum(values) == pytest.approx(1, abs=0.03)
         assert values == sorted(values, reverse=True)
-    for line in ("one.png", "one.png: ", f"one.png: {'is ' * 40}", "nothing.png: is it"):
-        with pytest.raises(InputError, match=r"expected PICTURE: QUESTION|words are|cannot be"):
+    one = tmp_path / "one.png"
+    for line, message in (
+        (str(one), "expected PICTURE: QUESTION"),
+        (f"{one}: ", "expected PICTURE: QUESTION"),
+        (f"{one}: {'is ' * 40}", "40 words are more than"),
+        (f"{tmp_path}/nothing.png: is it", "cannot be read"),
+        (f"~nobody-here{one}: is it", "cannot be read"),
+    ):
+        with pytest.raises(InputError, match=message):
             say(line)
     row = {"status": results.DONE, "config": as_dict(TINY), "metrics": metrics}
     plots.draw(vqa.figures, [row], tmp_path, formats=("png",))
-    assert (tmp_path / "easy_vqa_bahdanau.png").is_file()
+    assert (tmp_path / "easy_vqa_gru_1_16_bahdanau_smoke.png").is_file()
 
 
 def test_every_way_to_look_are_planned_from_every_seed():
@@ -142,8 +150,10 @@ def test_every_way_to_look_are_planned_from_every_seed():
         vqa.trials("defalt")
 
 
-def test_an_unknown_attention_is_refused(monkeypatch):
-    monkeypatch.setattr(vqa.sequence_trial, "check", lambda trial: None)
+def test_any_cell_can_read_and_an_unknown_attention_is_refused(monkeypatch):
+    monkeypatch.setattr(vqa.sequence_trial, "check_data", lambda config: None)
+    for cell in CELLS:
+        vqa.check(replace(TINY, {"model.cell": cell}))
     with pytest.raises(InputError, match=r"no attention 'bahdanu'\. Did you mean 'bahdanau'"):
         vqa.check(replace(TINY, {"model.attention": "bahdanu"}))
 

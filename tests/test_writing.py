@@ -15,7 +15,7 @@ from seqlab.models.sequence import SymbolEmbedding
 from seqlab.writing import Marks, Search
 
 SYMBOLS, CLASSES, UNITS = 7, 6, 4
-MARKS = Marks(begin=1, end=2)
+MARKS = Marks(begin=1, end=2, unknown=0)
 SEARCH = Search(width=3, alpha=0.6, max_length=9)
 
 
@@ -55,7 +55,9 @@ def test_each_source_is_written_as_if_it_were_alone(attention, monkeypatch):
         memory = decoding.repeated(memory, SEARCH.width)
 
         def step(carry, symbols, memory=memory):
-            return model.apply(params, memory, carry, symbols, method="step")
+            carry, logits, weights = model.apply(params, memory, carry, symbols, method="step")
+            unknown = jnp.arange(logits.shape[-1])[None] == MARKS.unknown
+            return carry, jnp.where(unknown, -1e9, logits), weights
 
         alone = decoding.beam_search(
             step, carry, jnp.array([MARKS.begin]), width=3, alpha=0.6, end=MARKS.end, max_length=9
@@ -82,4 +84,4 @@ def test_every_target_gets_its_mark():
 
 
 def test_marks_are_found_by_their_names():
-    assert writing.marks((UNKNOWN, BEGIN, END, "a")) == Marks(begin=1, end=2)
+    assert writing.marks((UNKNOWN, BEGIN, END, "a")) == Marks(begin=1, end=2, unknown=0)

@@ -121,6 +121,15 @@ def square_only(cell: str, init: Init) -> Init:
     return init_square
 
 
+def takes(cell: Cell, input_dim: int, hidden_dim: int) -> bool:
+    """Whether its input may be so wide; where x stands raw in the equation, only if D = H."""
+    try:
+        jax.eval_shape(lambda key: cell.init(key, input_dim, hidden_dim), jax.random.key(0))
+    except ValueError:
+        return False
+    return True
+
+
 def zeros_h(batch_size: int, hidden_dim: int, dtype: DTypeLike = float) -> BH:
     """h = 0."""
     return jnp.zeros((batch_size, hidden_dim), dtype)

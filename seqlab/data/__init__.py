@@ -37,11 +37,11 @@ from seqlab.data.moving_digits import MovingDigits
 from seqlab.data.music import Music
 from seqlab.data.ptb import Ptb
 from seqlab.data.scenes import (
-    Asked,
     CaptionDataset,
     Captioned,
     Captions,
     QuestionDataset,
+    Questioned,
     Questions,
 )
 from seqlab.data.sentiment import MovieReviews, Sst
@@ -65,7 +65,6 @@ __all__ = [
     "KINDS",
     "SCENE_KINDS",
     "Arithmetic",
-    "Asked",
     "CaptionDataset",
     "Captioned",
     "Captions",
@@ -91,6 +90,7 @@ __all__ = [
     "Ptb",
     "PtbChar",
     "QuestionDataset",
+    "Questioned",
     "Questions",
     "Ragged",
     "SeriesDataset",

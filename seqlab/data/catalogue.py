@@ -52,7 +52,7 @@ class Entry(NamedTuple):
     size: int
 
 
-def available() -> list[str]:
+def by_default() -> list[str]:
     """The names that are meant where none is named: all but coco_captions, a download of 38 GiB."""
     return list(SOURCES)
 

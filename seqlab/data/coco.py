@@ -185,11 +185,30 @@ def _read(records: Any, most: int | None, size: int) -> _Split:
     return _Split(images, shown, said)
 
 
+def read_picture(content: bytes, height: int, width: int, name: str) -> np.ndarray:
+    """A picture of one's own, as those of the set are read: its middle square.
+
+    Args:
+        height, width: the same.
+        name: what to call it where it is not what it should be.
+
+    Raises:
+        InputError: no such picture.
+    """
+    import PIL.Image
+
+    assert height == width
+    try:
+        return _middle_square(content, height)
+    except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        raise InputError(f"{name}: not a PNG or JPEG picture ({error})") from error
+
+
 def _middle_square(content: bytes, size: int) -> np.ndarray:
     """uint8 [size, size, 3], of a picture of any size, grey ones too."""
     import PIL.Image
 
-    with PIL.Image.open(io.BytesIO(content), formats=["JPEG"]) as picture:
+    with PIL.Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as picture:
         side = min(picture.size)
         left, top = ((length - side) // 2 for length in picture.size)
         square = (left, top, left + side, top + side)

@@ -63,7 +63,7 @@ class Captions:
         _check_fields(self.name, self.min_count)
 
 
-class Asked(NamedTuple):
+class Questioned(NamedTuple):
     """N pictures, and M questions each of which is about one of them.
 
     Attributes:
@@ -96,9 +96,9 @@ class Captioned(NamedTuple):
 class QuestionDataset(NamedTuple):
     """Three splits; `symbols[i]` is a word of the questions, `classes[i]` an answer."""
 
-    train: Asked
-    valid: Asked
-    test: Asked
+    train: Questioned
+    valid: Questioned
+    test: Questioned
     symbols: tuple[str, ...]
     classes: tuple[str, ...]
 
@@ -145,7 +145,7 @@ def load_questions(config: Questions) -> QuestionDataset:
     said = {split: [words(line.text) for line in lines] for split, (_, lines) in splits.items()}
     symbols = vocabulary(said["train"], config.min_count)
     asked = {
-        split: Asked(
+        split: Questioned(
             images,
             np.array([line.picture for line in lines], np.int32),
             encode(said[split], symbols),

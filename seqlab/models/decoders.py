@@ -21,9 +21,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from seqlab.cells import Cell
-from seqlab.cells.base import Params
+from seqlab.cells.base import Params, takes
 from seqlab.models.attention import Attention, Memory, additive, dot, gated_additive, general
 from seqlab.models.rnn import Stack, dropout, stack
+from seqlab.models.sequence import symmetric_uniform
 from seqlab.recurrence import Symbols, plain_unroll, unroll
 
 
@@ -75,12 +76,16 @@ def attentive(cell: Cell, attention: Attention) -> Callable:
         c_t, α_t = attend(s_{t-1}, memory)
         s_t, y_t = step(s_{t-1}, [x_t, c_t])
 
-    It returns s_t and (y_t, c_t, α_t).
+    or, where params have a matrix W_j, step(s_{t-1}, [x_t, c_t] W_j). It returns s_t and
+    (y_t, c_t, α_t).
     """
 
     def step(params: Any, carry: Any, x: Array) -> tuple[Any, tuple[Array, Array, Array]]:
         context, weights = attention.attend(params["attention"], state(carry), params["memory"])
-        carry, y = cell.step(params["cell"], carry, jnp.concatenate([x, context], axis=-1))
+        joined = jnp.concatenate([x, context], axis=-1)
+        if "w_j" in params:
+            joined = joined @ params["w_j"]
+        carry, y = cell.step(params["cell"], carry, joined)
         return carry, (y, context, weights)
 
     return step
@@ -89,7 +94,8 @@ def attentive(cell: Cell, attention: Attention) -> Callable:
 class AttentiveRNN(nn.Module):
     """One cell over time that attends before each step. See `attentive`.
 
-    MUT1 and MUT2, in which x stands without a matrix, need D + M = H.
+    To a cell in which x stands without a matrix, as MUT1 and MUT2, what it is given is brought to
+    its own width by W_j.
     """
 
     cell: Cell
@@ -109,12 +115,13 @@ class AttentiveRNN(nn.Module):
     def __call__(
         self, xs: Float[Array, "B T D"] | Symbols, memory: Memory, carry: Any
     ) -> tuple[Any, tuple[Array, Array, Array]]:
-        memory_dim = memory.values.shape[-1]
-        params = {
-            "cell": self.param("cell", self.cell.init, xs.shape[-1] + memory_dim, self.units),
-            "attention": self._scores(memory.values),
-            "memory": memory,
-        }
+        width = xs.shape[-1] + memory.values.shape[-1]
+        params = {"attention": self._scores(memory.values), "memory": memory}
+        if not takes(self.cell, width, self.units):
+            init = symmetric_uniform(width)
+            params["w_j"] = self.param("w_j", init, (width, self.units))
+            width = self.units
+        params["cell"] = self.param("cell", self.cell.init, width, self.units)
         run = plain_unroll if self.is_initializing() else unroll
         return run(attentive(self.cell, self.attention), params, carry, xs)
 

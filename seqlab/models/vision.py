@@ -7,6 +7,7 @@ grid at each word that it writes or reads.
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
@@ -58,16 +59,25 @@ def patches(images: Float[Array, "N H W C"], stride: int) -> Float[Array, "N h w
     return jnp.concatenate(seen, axis=-1)
 
 
+def grid_of(eye: Eye, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of the grid that an eye sees in a picture."""
+    shape = jax.ShapeDtypeStruct((1, height, width, 3), jnp.uint8)
+    seen: Any = jax.eval_shape(eye.init_with_output, jax.random.key(0), shape)[0]
+    return seen.shape[1], seen.shape[2]
+
+
 def places(grid: Float[Array, "B h w D"]) -> Float[Array, "B L D"]:
     """The places of a grid side by side, row by row: L = h w."""
     return grid.reshape(grid.shape[0], -1, grid.shape[-1])
 
 
 class Captioner(nn.Module):
-    """One to many: p(next word | all words so far, picture). Source: Vinyals et al. 2015.
+    """One to many: p(next word | all words so far, picture).
 
-    With attention, Xu et al. 2015: the first carry is of the mean of the grid, and each word looks
-    at it.
+    The first carry is made from the mean of the grid; with attention each word looks at the grid.
+
+    Source: Xu et al. 2015; without attention, Vinyals et al. 2015, where the picture is the first
+    input instead.
 
     Attributes:
         eye: what is seen.
@@ -98,7 +108,9 @@ class Captioner(nn.Module):
 
 
 class Answerer(nn.Module):
-    """Many to one: p(answer | question, picture) = softmax((tanh(o W_o) * tanh(c W_c)) W + b).
+    """Many to one: what is answered to a question about a picture.
+
+        p(answer | question, picture) = softmax((tanh(o W_o + b_o) * tanh(c W_c + b_c)) W + b)
 
     o is the decoder's output at the last word of the question, and the decoder that of a captioner,
     which reads here; c is what is seen at that word: the mean of the grid, or with attention

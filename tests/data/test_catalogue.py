@@ -21,7 +21,7 @@ def test_states_of_the_catalogue(folder, monkeypatch, tmp_path):
     monkeypatch.setitem(catalogue.SOURCES, "ptb", small_source())
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     described = [entry.name for entry in catalogue.describe()]
-    assert described == [*catalogue.available(), "coco_captions"]  # which has to be asked for
+    assert described == [*catalogue.by_default(), "coco_captions"]  # which has to be asked for
     states = {entry.name: entry.state for entry in catalogue.describe()}
     others = dict.fromkeys(described[1:], "not prepared")
     assert states == {"ptb": "prepared", **others}

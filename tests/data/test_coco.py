@@ -141,6 +141,14 @@ def said(number: int) -> list[str]:
     return [*ways[: number % 3 + 1]]
 
 
+def test_a_picture_of_ones_own_is_read_as_those_of_the_set_are():
+    for number, content in enumerate(PICTURES):
+        expected = square(number, 5)
+        np.testing.assert_allclose(coco.read_picture(content, 5, 5, "one.jpg"), expected, atol=0.51)
+    with pytest.raises(InputError, match=r"text\.jpg: not a PNG or JPEG picture"):
+        coco.read_picture(b"no picture", 5, 5, "text.jpg")
+
+
 def test_each_split_has_its_pictures_and_all_that_is_said_of_each(folder):
     assert coco.check(CocoCaptions()) is None
     dataset = data.load(CocoCaptions(size=5, min_count=1))
