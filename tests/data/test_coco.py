@@ -142,7 +142,7 @@ def said(number: int) -> list[str]:
 
 
 def test_a_picture_of_ones_own_is_read_as_those_of_the_set_are():
-    for number, content in enumerate(PICTURES):
+    for number, content in PICTURES.items():
         expected = square(number, 5)
         np.testing.assert_allclose(coco.read_picture(content, 5, 5, "one.jpg"), expected, atol=0.51)
     with pytest.raises(InputError, match=r"text\.jpg: not a PNG or JPEG picture"):
