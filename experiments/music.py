@@ -10,6 +10,7 @@ knows how often each note goes on. What it draws is written as MIDI.
     python launch.py run music --budget paper         wider, two layers, five seeds; a GPU
     python launch.py plot music                       a piece of the test split and one of ours
     python launch.py sample music --prompt chorale.mid --length 64
+    python launch.py sample music --prompt chorale.png --length 64      its piano roll
     python launch.py sample music --only data.name=nottingham --prompt tune.mid
 
 Protocol: ours, on the published splits. A frame is a quarter note of a chorale, an eighth of a
@@ -187,7 +188,7 @@ SAMPLED = ("data.name=jsb_chorales",)
 
 
 def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
-    """A piece, written to the MIDI file that is named."""
+    """A piece, written to the MIDI file that is named, or drawn, as NAME.png, with a piano roll."""
     program, _ = stream_trial.compiled(trial)
     model, name = program.model, trial.data.name
     assert isinstance(model, FramePredictor)
@@ -197,14 +198,24 @@ def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
     length = 200 if asked.length is None else asked.length
     key, numbers = jax.random.key(asked.seed or 0), itertools.count()
 
-    def write(path: Path) -> str:
+    def piece() -> np.ndarray:
         now = jax.random.fold_in(key, next(numbers))
-        held = midi.notes(np.asarray(drawn(model, params, now, temperature, length)))
+        return np.asarray(drawn(model, params, now, temperature, length))
+
+    def play(path: Path) -> str:
+        held = midi.notes(piece())
         midi.write(path, held, FRAMES_PER_QUARTER[name], BPM[name])
         seconds = length / FRAMES_PER_QUARTER[name] * 60 / BPM[name]
         return f"{len(held)} notes, {length} frames, {seconds:.0f} seconds"
 
-    return writes(".mid", write)
+    def draw(path: Path) -> str:
+        from seqlab import plots
+
+        found = piece()
+        plots.save(lambda: _piano_roll(f"{HEADINGS[name]}: drawn", keys(found)), path)
+        return f"{len(midi.notes(found))} notes, {length} frames"
+
+    return writes({".mid": play, ".png": draw, ".svg": draw})
 
 
 # The table and the figure
@@ -259,7 +270,8 @@ def _piano_roll(title: str, piece: list[list[int]]) -> "Figure":
     for note in midi.notes(roll(piece)):
         axes[0, 0].barh(note.key, note.end - note.start, 0.8, left=note.start, color="#0072B2")
     axes[0, 0].set(
-        xlim=(0, SHOWN), ylim=(min(keys_there, default=60) - 1, max(keys_there, default=60) + 1)
+        xlim=(0, len(piece)),
+        ylim=(min(keys_there, default=60) - 1, max(keys_there, default=60) + 1),
     )
     plots.label(axes[0, 0], title, "frame", "key (60: middle C)")
     return figure

@@ -53,7 +53,7 @@ ALONE = False
 
 EWT = Ewt()
 LSTM = Model("lstm", 128)
-ADAM = Optim("adam", learning_rate=2e-3, clip_norm=5.0, dropout_rate=0.5)
+ADAM = Optim("adam", learning_rate=1e-3, clip_norm=5.0, dropout_rate=0.5)
 TRAIN = SequenceTrainConfig(32, 6, Schedule(max_epochs=8, patience=2, halvings=3))
 
 

@@ -255,7 +255,7 @@ def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
         sketches.write_svg(path, made)
         return f"{SHOWN} drawings of {', '.join(str(len(one)) for one in made)} steps"
 
-    return writes(".svg", write)
+    return writes({".svg": write})
 
 
 # The table and the figures

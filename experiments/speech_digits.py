@@ -257,7 +257,7 @@ def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":
                 panel.text(said, truth, shown, color=ink, size=5, ha="center", va="center")
             panel.set(xticks=range(len(counts)), yticks=range(len(counts)))
             panel.grid(False)
-            plots.label(panel, f"{name}, % of a digit", "said", "truth")
+            plots.label(panel, "% of a digit", f"said by {name}", "truth")
             heard = 100 * np.mean([metrics["heard"] for metrics in alike], axis=0)
             axes[0, 0].plot(100 * np.arange(1, SHARES + 1) / SHARES, heard, "o-", label=name)
         plots.label(axes[0, 0], "How soon it knows", "heard, %", "accuracy, %")

@@ -114,6 +114,21 @@ def draw(
     return paths
 
 
+def save(drawn: Callable[[], Figure], path: Path) -> None:
+    """One figure, in the style of this file, to a new file of the format that its name ends in.
+
+    Raises:
+        OSError: it is there already, or cannot be written.
+    """
+    suffix = path.suffix.removeprefix(".")
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        figure = drawn()
+        with open(path, "xb") as file:
+            figure.savefig(file, format=suffix, metadata=FORMATS[suffix])
+
+
 def panels(
     rows: int = 1, columns: int = 1, width: float = PAGE_WIDTH, height: float | None = None
 ) -> tuple[Figure, np.ndarray]:

@@ -49,10 +49,10 @@ def test_a_file_read_again_has_the_frames_that_were_written(tmp_path, frames_per
 
 def test_a_file_that_is_there_is_left_as_it_is(tmp_path):
     path = tmp_path / "piece.mid"
-    say = writes(".mid", lambda path: f"{path.write_text('new')} letters")
+    say = writes({".mid": lambda path: f"{path.write_text('new')} letters"})
     assert say(str(path)) == f"{path}: 3 letters"
     path.write_text("old")
-    real = writes(".mid", lambda path: str(midi.write(path, [], 1, 80.0)))
+    real = writes({".mid": lambda path: str(midi.write(path, [], 1, 80.0))})
     with pytest.raises(InputError, match=r"piece\.mid is there already"):
         real(str(path))
     assert path.read_text() == "old"

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import mido
 import numpy as np
+import PIL.Image
 import pytest
 
 from experiments import music
@@ -130,6 +131,15 @@ def test_a_piece_is_written_to_the_file_that_is_named(tmp_path, monkeypatch):
     assert first.read_bytes() != second.read_bytes()
     with pytest.raises(InputError, match="is there already"):
         say(str(first))
+    roll = tmp_path / "one.png"
+    again = music.sampler(trial, tmp_path, Asked(length=12, temperature=0.5, seed=3))
+    assert again(str(roll)) == f"{roll}: {len(held)} notes, 12 frames"
+    with PIL.Image.open(roll) as picture:
+        assert picture.format == "PNG"
+    with pytest.raises(InputError, match="is there already"):
+        again(str(roll))
+    with pytest.raises(InputError, match=r"a name that ends in \.mid or \.png or \.svg"):
+        again(str(tmp_path / "one.gif"))
 
 
 # Training, table, figures
