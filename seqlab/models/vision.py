@@ -1,7 +1,7 @@
 """Networks that look: at a picture that is to be described, or that something is asked about.
 
-What the eye sees is a grid of features. A decoder begins with their mean, and may attend to the
-grid at each word that it writes or reads.
+What the eye sees is a grid of features. A decoder begins with a summary of it, and may attend to
+the grid at each word that it writes or reads.
 """
 
 from typing import Any
@@ -74,10 +74,11 @@ def places(grid: Float[Array, "B h w D"]) -> Float[Array, "B L D"]:
 class Captioner(nn.Module):
     """One to many: p(next word | all words so far, picture).
 
-    The first carry is made from the mean of the grid; with attention each word looks at the grid.
+    The first carry is made from the largest of each feature over the grid; with attention each word
+    looks at the grid.
 
-    Source: Xu et al. 2015; without attention, Vinyals et al. 2015, where the picture is the first
-    input instead.
+    Source: Xu et al. 2015, where the first carry is of the mean; without attention, Vinyals et al.
+    2015, where the picture is the first input instead.
 
     Attributes:
         eye: what is seen.
@@ -94,11 +95,14 @@ class Captioner(nn.Module):
         dropout_rate: Array | float | None = None,
     ) -> tuple[Float[Array, "B T V"], Float[Array, "B T L"] | None]:
         """Logits, and the weights α with which each word looks at each place of the grid."""
-        return self.decoder(places(self.eye(pictures)), symbols, dropout_rate)
+        memory, carry = self.encode(pictures)
+        _, logits, weights = self.decoder.decode(memory, carry, symbols, dropout_rate)
+        return logits, weights
 
     def encode(self, pictures: UInt8[Array, "B H W C"]) -> tuple[Any, Any]:
         """What the decoder keeps of the pictures, and its first carry."""
-        return self.decoder.encode(places(self.eye(pictures)))
+        grid = places(self.eye(pictures))
+        return self.decoder.begin(grid.max(axis=1), grid, None)
 
     def step(
         self, memory: Any, carry: Any, symbols: Int[Array, " B"]
