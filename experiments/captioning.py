@@ -15,10 +15,10 @@ Protocol: ours. easy_vqa: pictures of one shape, of which seqlab says three thin
 from the published answers; nlvr: pictures of three boxes, with the sentences of people that are
 true of them; test splits as published. Photographs with captions of people are the COCO captions of
 tensorflow-datasets, the first 10,000 of Karpathy's train and 1,000 of his test, 64 pixels a side,
-which is not the published protocol. An eye of four convolutions, a decoder of one layer,
-with a forget bias of 1, without which little of a picture that has been seen once is left at the
-word that needs it; Adam; the epoch with the best validation loss writes the test split by beam search. BLEU-4 is
-sacrebleu's against all that is said of a picture.
+which is not the published protocol. An eye of four convolutions, a decoder of one layer, with a
+forget bias of 1, without which little of a picture that has been seen once is left at the word that
+needs it; Adam. The epoch with the best validation loss writes the test split by beam search. BLEU-4
+is sacrebleu's against all that is said of a picture.
 
 Source: Vinyals et al. 2015, Show and Tell; Xu et al. 2015, Show, Attend and Tell. The looks of a
 word are gated by β and, with λ = 1, regularised to be spread over the picture, equation 14.
