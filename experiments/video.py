@@ -40,7 +40,7 @@ from seqlab.data import ExampleDataset, MovingDigits, Ragged
 from seqlab.errors import InputError, nearest
 from seqlab.models.rnn import Stack
 from seqlab.models.sequence import Classifier, FrameEmbedding, Tagger
-from seqlab.models.vision import Eye
+from seqlab.models.vision import patches
 from seqlab.optim import Schedule
 from seqlab.sequence_trial import Model
 from seqlab.tables import Table
@@ -110,6 +110,25 @@ def check(trial: Trial) -> None:
         raise InputError(f"reads is clip or frame, not {trial.reads!r}.{near}")
 
 
+class Eye(nn.Module):
+    """Features of a frame: convolutions of 3 x 3 with stride 2, each followed by ReLU, end to end.
+
+    Nothing is normalised, as it is for pictures: where a frame is black there are no features.
+
+    Attributes:
+        channels: of each convolution.
+    """
+
+    channels: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, frames: UInt8[Array, "B T H W"]) -> Float[Array, "B T C"]:
+        xs = frames.reshape(-1, *frames.shape[2:], 1).astype(jnp.float32) / 255
+        for channels in self.channels:
+            xs = nn.relu(nn.Dense(channels)(patches(xs, stride=2)))
+        return xs.reshape(*frames.shape[:2], -1)
+
+
 class Viewer(nn.Module):
     """What a reader says of the features of frames.
 
@@ -128,9 +147,7 @@ class Viewer(nn.Module):
         lengths: Int[Array, " B"] | None = None,
         dropout_rate: Array | float | None = None,
     ) -> Float[Array, "B T K"] | Float[Array, "B K"]:
-        features = self.eye(frames.reshape(-1, *frames.shape[2:], 1))
-        features = features.reshape(*frames.shape[:2], -1)  # all places of a frame, end to end
-        return self.reader(features, lengths, dropout_rate)
+        return self.reader(self.eye(frames), lengths, dropout_rate)
 
 
 def network(trial: Trial, dataset: ExampleDataset) -> Viewer:
