@@ -73,7 +73,7 @@ if TYPE_CHECKING:
 
 ALONE = False
 
-EYE = Eye(halving=(16, 32, 64), keeping=(64,))  # a grid of an eighth of height and width
+EYE = Eye()
 SEARCH = Search(width=3, alpha=0.6, max_length=30)
 KEPT = 4  # test pictures that a result keeps, with what is said of them
 ADAM = Optim("adam", learning_rate=2e-3, clip_norm=5.0, dropout_rate=0.1)

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 ALONE = False
 
-EYE = Eye(halving=(16, 32, 64), keeping=(64,))  # a grid of an eighth of height and width
+EYE = Eye()
 CHOICES = 4
 KEPT = 4  # test questions that a result keeps, with what was looked at
 LONGEST = 32  # words of a question that is asked by hand
@@ -310,7 +310,8 @@ def _table(rows: list[dict[str, Any]], kind: str, metric: str) -> Table:
         baseline=f"baseline_{kind}",
         notes=(
             "baseline: the question alone, of each the most frequent answer in the training split. "
-            "Three questions of four have had two answers there: the others of the four are easy.",
+            "Where a question has had fewer than four answers there, the rest of its choice is of "
+            "all answers, and easy.",
         ),
     )
 

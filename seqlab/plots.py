@@ -11,8 +11,9 @@ An experiment draws with `matplotlib.figure.Figure`, never with pyplot, so that 
         return {"errors": figure}
 """
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,7 @@ def draw(
     Raises:
         InputError: a name is no file name, or the folder cannot be written.
     """
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # whatever a matplotlibrc says
-        matplotlib.rcParams.update(STYLE)
+    with _style():
         drawn = figures(rows)
         for name in drawn:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
@@ -121,12 +120,19 @@ def save(drawn: Callable[[], Figure], path: Path) -> None:
         OSError: it is there already, or cannot be written.
     """
     suffix = path.suffix.removeprefix(".")
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
+    with _style():
         figure = drawn()
         with open(path, "xb") as file:
             figure.savefig(file, format=suffix, metadata=FORMATS[suffix])
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    """That of this file, whatever a matplotlibrc says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
 
 
 def panels(

@@ -170,3 +170,11 @@ def test_the_table_asks_twice():
     }
     assert values["trivial"] == pytest.approx([60, 70])
     assert values["ours"] == pytest.approx([90, 90, 95, 95])
+
+
+def test_a_set_of_two_answers_is_asked_once():
+    config = as_dict(replace(TINY, {"data.name": "nlvr"}))
+    metrics = {"test_accuracy": 0.6, "baseline_open": 0.55, "params": 9, "epochs": 3}
+    metrics |= {"test_choice": 0.6, "baseline_choice": 0.55, "device_seconds": 60.0}
+    table = vqa.table([{"status": results.DONE, "config": config, "metrics": metrics}])
+    assert len({row["section"] for row in table.rows}) == 1

@@ -26,8 +26,8 @@ class Eye(nn.Module):
         keeping: channels of those after them, which see more of the picture at each place.
     """
 
-    halving: tuple[int, ...]
-    keeping: tuple[int, ...] = ()
+    halving: tuple[int, ...] = (16, 32, 64)
+    keeping: tuple[int, ...] = (64,)
 
     @nn.compact
     def __call__(self, images: UInt8[Array, "N H W C"]) -> Float[Array, "N h w D"]:

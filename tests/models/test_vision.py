@@ -53,7 +53,7 @@ def decoder(name: str):
 
 @pytest.mark.parametrize("name", ["no_attention", "show_attend_tell", "luong_general"])
 def test_a_caption_is_of_its_picture_and_of_the_words_before(name):
-    model = Captioner(Eye((4, 6)), ConditionedDecoder(decoder(name), 9, 6))
+    model = Captioner(Eye((4, 6), ()), ConditionedDecoder(decoder(name), 9, 6))
     params = jax.jit(model.init)(jax.random.key(0), PICTURES, WORDS)
     apply = jax.jit(model.apply)
     logits, weights = apply(params, PICTURES, WORDS)
@@ -76,7 +76,7 @@ def test_a_caption_is_of_its_picture_and_of_the_words_before(name):
 
 @pytest.mark.parametrize("name", ["no_attention", "show_attend_tell", "luong_general"])
 def test_word_by_word_it_is_the_same_as_at_once(name):
-    model = Captioner(Eye((4, 6)), ConditionedDecoder(decoder(name), 9, 6))
+    model = Captioner(Eye((4, 6), ()), ConditionedDecoder(decoder(name), 9, 6))
     params = jax.jit(model.init)(jax.random.key(0), PICTURES, WORDS)
     at_once, _ = jax.jit(model.apply)(params, PICTURES, WORDS)
     memory, carry = model.apply(params, jnp.asarray(PICTURES), method="encode")
@@ -89,7 +89,7 @@ def test_word_by_word_it_is_the_same_as_at_once(name):
 
 @pytest.mark.parametrize("name", ["no_attention", "show_attend_tell", "luong_general"])
 def test_an_answer_is_of_picture_and_question_and_not_of_padding(name):
-    model = Answerer(Eye((4, 6)), decoder(name), 9, 6, 4)
+    model = Answerer(Eye((4, 6), ()), decoder(name), 9, 6, 4)
     lengths = jnp.array([5, 3], jnp.int32)
     params = jax.jit(model.init)(jax.random.key(0), PICTURES, WORDS, lengths)
     apply = jax.jit(model.apply)
