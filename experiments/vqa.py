@@ -3,7 +3,7 @@
 Claim: an answer takes both, picture and question; who looks at the picture when the question has
 been read needs fewer looks at the training split than who has seen it as a whole.
 
-    python launch.py run vqa --budget smoke                  few looks, a first sight; two minutes
+    python launch.py run vqa --budget smoke                  few looks, a first sight; a minute
     python launch.py run vqa                                 an hour on two cores
     python launch.py run vqa --set model.cell=gru,mut1
     python launch.py run vqa --set data.name=nlvr            true or false of three boxes
