@@ -43,8 +43,6 @@ from seqlab.tables import Column, Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALONE = False
-
 VOCABULARY = "helo"
 HIDDEN = 2
 DECK_STEPS = 4
@@ -67,11 +65,6 @@ def trials(budget: str) -> list[Trial]:
     """Three spectral radii on the deck's four steps, on twenty, and where tanh is linear."""
     settings = ((DECK_STEPS, 1.0), (20, 1.0), (20, 1e-5))
     return [Trial(radius, *setting) for setting in settings for radius in (0.5, 1.0, 1.5)]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: nothing is searched."""
-    return []
 
 
 def check(trial: Trial) -> None:

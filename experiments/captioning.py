@@ -71,8 +71,6 @@ from seqlab.writing import Search
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALONE = False
-
 EYE = Eye()
 SEARCH = Search(width=3, alpha=0.6, max_length=30)
 KEPT = 4  # test pictures that a result keeps, with what is said of them
@@ -128,11 +126,6 @@ def trials(budget: str) -> list[Trial]:
         for model in models
         for seed in range(num_seeds)
     ]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: the seeds are known from the beginning."""
-    return []
 
 
 def check(trial: Trial) -> None:

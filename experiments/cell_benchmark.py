@@ -133,11 +133,6 @@ def _why_not(trial: Trial) -> str | None:
     return peers.missing(trial.peer, platform())
 
 
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: what is measured depends on nothing measured before."""
-    return []
-
-
 def check(trial: Trial) -> None:
     """Raise InputError for what cannot be run."""
     for name, value, valid in (

@@ -53,8 +53,6 @@ from seqlab.trial_fields import Optim
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALONE = False
-
 LSTM = stream_trial.Model("lstm", 2, 1_000_000)
 ADAM = Optim("adam", learning_rate=2e-3, clip_norm=5.0, dropout_rate=0.2)
 TWO_UNITS = sequence_trial.Model("lstm", 2)
@@ -97,11 +95,6 @@ def trials(budget: str) -> list[Trial]:
     else:
         raise InputError(f"no budget {budget!r}.{nearest(budget, BUDGETS)}")
     return [replace(t, {"seed": seed}) for t in (hello, shakespeare) for seed in range(num_seeds)]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: the seeds are known from the beginning."""
-    return []
 
 
 def check(trial: Trial) -> None:

@@ -30,8 +30,6 @@ from seqlab.tables import Column, Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALONE = False
-
 TRAINING_BATCH = 32
 DECK_GOOGLENET = 5_000_000  # "5M parameters, 1/12 of AlexNet"
 
@@ -45,11 +43,6 @@ class Trial:
 
 def trials(budget: str) -> list[Trial]:
     return [Trial(name) for name in NETWORKS]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None."""
-    return []
 
 
 def check(trial: Trial) -> None:

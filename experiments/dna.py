@@ -50,8 +50,6 @@ from seqlab.trial_fields import Optim
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALONE = False
-
 POOLINGS = ("meeting", *get_args(Pooling))
 BASES = 4  # come first among the symbols of both sets
 
@@ -108,11 +106,6 @@ def trials(budget: str) -> list[Trial]:
         for seed in range(num_seeds)
         for t in planned
     ]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: folds and seeds are known from the beginning."""
-    return []
 
 
 def check(trial: Trial) -> None:

@@ -28,8 +28,6 @@ from seqlab.accounting import account
 from seqlab.errors import InputError
 from seqlab.tables import Column, Table
 
-ALONE = False
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -62,11 +60,6 @@ PRINTED = {  # window, layers
 def trials(budget: str) -> list[Trial]:
     """The four stacks, whatever the budget."""
     return [Trial(window, layers) for window, layers in PRINTED]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: nothing is searched."""
-    return []
 
 
 def check(trial: Trial) -> None:

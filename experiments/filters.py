@@ -34,8 +34,6 @@ from seqlab.tables import Column, Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALONE = False
-
 
 class Filter(NamedTuple):
     """Weights as printed, what they are for, and by which metrics of an answer that is seen."""
@@ -127,11 +125,6 @@ class Trial:
 def trials(budget: str) -> list[Trial]:
     """Every filter, whatever the budget."""
     return [Trial(name) for name in FILTERS]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: nothing is searched."""
-    return []
 
 
 def check(trial: Trial) -> None:

@@ -34,9 +34,7 @@ from seqlab.trial import BUDGETS, replace
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ALONE", "check", "figures", "follow_up", "run", "table", "trials"]
-
-ALONE = False
+__all__ = ["check", "figures", "run", "table", "trials"]
 
 LENET = Optim(schedule="cosine", learning_rate=0.02, weight_decay=5e-4)
 VGG = Optim(schedule="cosine", learning_rate=0.1, weight_decay=5e-4)
@@ -70,11 +68,6 @@ def trials(budget: str) -> list[Trial]:
     else:
         raise InputError(f"no budget {budget!r}.{nearest(budget, BUDGETS)}")
     return [replace(trial, {"seed": seed}) for trial in planned for seed in range(num_seeds)]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: the seeds are known from the beginning."""
-    return []
 
 
 def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:

@@ -28,8 +28,6 @@ from seqlab.models.convnets.googlenet import Inception
 from seqlab.models.convnets.layers import MaxPool
 from seqlab.tables import Column, Table
 
-ALONE = False
-
 INPUT = (1, 28, 28, 256)
 
 
@@ -113,11 +111,6 @@ class Trial:
 def trials(budget: str) -> list[Trial]:
     """Both modules, whatever the budget."""
     return [Trial(name) for name in MODULES]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: nothing is searched."""
-    return []
 
 
 def check(trial: Trial) -> None:

@@ -27,7 +27,6 @@ from seqlab import results
 from seqlab.errors import InputError
 from seqlab.tables import Column, Table
 
-ALONE = False
 NUM_TRIALS = {"smoke": 200, "default": 10_000, "paper": 230_000}
 
 
@@ -48,11 +47,6 @@ def check(trial: Trial) -> None:
     """Raise InputError for what is no trial."""
     if trial.budget not in NUM_TRIALS:
         raise InputError(f"no budget {trial.budget!r}")
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None."""
-    return []
 
 
 def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:

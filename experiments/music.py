@@ -53,8 +53,6 @@ from seqlab.trial_fields import Optim
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALONE = False
-
 LSTM = Model("lstm", 1, 300_000)
 MUT1 = Model("mut1", 1, 300_000)
 ADAM = Optim("adam", learning_rate=2e-3, clip_norm=1.0, dropout_rate=0.5)
@@ -103,11 +101,6 @@ def trials(budget: str) -> list[Trial]:
         wide = Trial(budget, Music("nottingham"), large, slow, long)
         planned, num_seeds = (replace(wide, {"data.name": "jsb_chorales"}), wide), 5
     return [replace(trial, {"seed": seed}) for trial in planned for seed in range(num_seeds)]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: the seeds are known from the beginning."""
-    return []
 
 
 def check(trial: Trial) -> None:

@@ -41,7 +41,6 @@ from seqlab.trial import BUDGETS, as_dict, flatten, replace
 from seqlab.trial_fields import Optim
 
 __all__ = [
-    "ALONE",
     "COST_ALIKE",
     "VARIES",
     "check",
@@ -52,8 +51,6 @@ __all__ = [
     "table",
     "trials",
 ]
-
-ALONE = False
 
 ARCHITECTURES = {
     "rnn": "Tanh",

@@ -82,11 +82,6 @@ def trials(budget: str) -> list[Trial]:
     ]
 
 
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: what is measured depends on nothing measured before."""
-    return []
-
-
 def check(trial: Trial) -> None:
     """Raise InputError for what cannot be run."""
     if trial.cell not in CELLS:

@@ -47,9 +47,7 @@ from seqlab.trial_fields import Optim
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ALONE", "check", "figures", "follow_up", "run", "table", "trials"]
-
-ALONE = False
+__all__ = ["check", "figures", "run", "table", "trials"]
 
 EWT = Ewt()
 LSTM = Model("lstm", 128)
@@ -83,11 +81,6 @@ def trials(budget: str) -> list[Trial]:
         for model in models
         for seed in range(num_seeds)
     ]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: the seeds are known from the beginning."""
-    return []
 
 
 def network(trial: Trial, dataset: ExampleDataset) -> Tagger:

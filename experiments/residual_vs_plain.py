@@ -34,9 +34,7 @@ from seqlab.trial import BUDGETS, replace
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ALONE", "check", "figures", "follow_up", "run", "table", "trials"]
-
-ALONE = False
+__all__ = ["check", "figures", "run", "table", "trials"]
 
 # The two halves of the list cost the same: two workers begin a half apart.
 NETWORKS = {
@@ -66,11 +64,6 @@ def trials(budget: str) -> list[Trial]:
         for seed in range(num_seeds)
         for name in names
     ]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: the seeds are known from the beginning."""
-    return []
 
 
 def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:

@@ -39,9 +39,7 @@ from seqlab.trial import BUDGETS, replace
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ALONE", "check", "figures", "follow_up", "run", "table", "trials"]
-
-ALONE = False
+__all__ = ["check", "figures", "run", "table", "trials"]
 
 EXAMPLES = 6  # test pictures whose predicted masks the result keeps
 ADAM = Optim("adamw", "cosine", learning_rate=3e-3, weight_decay=1e-4)
@@ -60,11 +58,6 @@ def trials(budget: str) -> list[Trial]:
         raise InputError(f"no budget {budget!r}.{nearest(budget, BUDGETS)}")
     base = Trial(budget, "unet_small", Shapes(), train, ADAM)
     return [replace(base, {"seed": seed}) for seed in range(num_seeds)]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: the seeds are known from the beginning."""
-    return []
 
 
 def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:

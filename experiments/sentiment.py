@@ -48,8 +48,6 @@ from seqlab.trial_fields import Optim
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALONE = False
-
 ADAM = Optim("adam", learning_rate=2e-3, clip_norm=5.0, dropout_rate=0.5)
 LSTM = Model("lstm", 128)
 TRAIN = SequenceTrainConfig(32, 6, Schedule(max_epochs=6, patience=1, halvings=2))
@@ -85,11 +83,6 @@ def trials(budget: str) -> list[Trial]:
     ]
     folds = [Trial(budget, MovieReviews(fold), both_ways, "attention") for fold in range(10)]
     return [replace(t, {"seed": seed}) for t in planned for seed in range(num_seeds)] + folds
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: the seeds are known from the beginning."""
-    return []
 
 
 def check(trial: Trial) -> None:

@@ -58,8 +58,6 @@ from seqlab.trial_fields import Optim, settings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALONE = False
-
 TEMPERATURES = (0.1, 0.4, 0.7, 1.0)
 SHOWN = 8  # drawings of each temperature
 HEADINGS = {
@@ -135,11 +133,6 @@ def trials(budget: str) -> list[Trial]:
         for told in (0, latents)
         for seed in range(num_seeds)
     ]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: the seeds are known from the beginning."""
-    return []
 
 
 POSITIVE = ("model.units", "model.encoder_units", "model.components", "train.num_buckets")

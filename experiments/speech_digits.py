@@ -48,8 +48,6 @@ from seqlab.trial_fields import Optim
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALONE = False
-
 PARTS = 8  # of a recording, for the linear reader
 RIDGE = 10.0
 SHARES = 10  # of a recording: how much of it has been heard
@@ -87,11 +85,6 @@ def trials(budget: str) -> list[Trial]:
     tests = [(speech.OFFICIAL, seed) for seed in range(seeds)]
     tests += [(name, seed) for seed in range(seeds_of_speaker) for name in speech.SPEAKERS]
     return [Trial(budget, SpokenDigits(test), model, seed=seed) for test, seed in tests]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: speakers and seeds are known from the beginning."""
-    return []
 
 
 def check(trial: Trial) -> None:

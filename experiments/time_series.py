@@ -48,8 +48,6 @@ from seqlab.trial_fields import Optim
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALONE = False
-
 SEASONS = {"airline": 12, "sunspots": 132, "temperatures": 365, "births": 7}  # in values
 PREDICTS = ("change", "value")
 SHOWN = 120  # values of a test split that a figure has room for
@@ -95,11 +93,6 @@ def trials(budget: str) -> list[Trial]:
         for predicts in PREDICTS
         for seed in range(num_seeds)
     ]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: the seeds are known from the beginning."""
-    return []
 
 
 def check(trial: Trial) -> None:

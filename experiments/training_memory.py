@@ -31,8 +31,6 @@ from seqlab.models.convnets import NETWORKS
 from seqlab.tables import Column, Table
 from seqlab.trial import BUDGETS
 
-ALONE = False
-
 BATCHES = (1, 8, 32)
 RECURRENT = ("rnn", "lstm", "gru", "mut1", "mut3")
 STEPS = (35, 350)
@@ -74,11 +72,6 @@ def trials(budget: str) -> list[Trial]:
         for steps in STEPS
     ]
     return networks + cells
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None."""
-    return []
 
 
 def check(trial: Trial) -> None:

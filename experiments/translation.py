@@ -56,8 +56,6 @@ from seqlab.writing import Search
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALONE = False
-
 SEARCH = Search(width=5, alpha=0.6, max_length=60)
 EDGES = (5, 10, 15, 20, 100)  # lengths of the source up to which BLEU is told apart
 SHOWN = {  # of which a result keeps what each written word looked at; nobody's data, but ours
@@ -128,11 +126,6 @@ def trials(budget: str) -> list[Trial]:
     planned = [Trial(budget, Multi30k(), model) for model in models]
     planned.append(Trial(budget, Tatoeba(most=most), attentive))
     return [replace(t, {"seed": seed}) for t in planned for seed in range(num_seeds)]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: the seeds are known from the beginning."""
-    return []
 
 
 def check(trial: Trial) -> None:

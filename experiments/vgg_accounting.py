@@ -20,8 +20,6 @@ from seqlab.errors import InputError
 from seqlab.models.convnets import NETWORKS
 from seqlab.tables import Column, Table
 
-ALONE = False
-
 # Name, memory and weights as printed; the rows come in the order of the network's layers.
 DECK = (
     ("INPUT", "150K", "0"),
@@ -60,11 +58,6 @@ class Trial:
 
 def trials(budget: str) -> list[Trial]:
     return [Trial()]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None."""
-    return []
 
 
 def check(trial: Trial) -> None:

@@ -51,8 +51,6 @@ from seqlab.trial_fields import Optim
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALONE = False
-
 READS = ("clip", "frame")
 CHANNELS = (8, 16, 32)  # of the convolutions, each of which halves a frame
 OF_CLIPS = {"motion": "motion of a clip"}
@@ -95,11 +93,6 @@ def trials(budget: str) -> list[Trial]:
         for reads in READS
         for seed in range(seeds)
     ]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: the seeds are known from the beginning."""
-    return []
 
 
 def check(trial: Trial) -> None:

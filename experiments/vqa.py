@@ -57,8 +57,6 @@ from seqlab.trial_fields import Optim, settings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALONE = False
-
 EYE = Eye()
 CHOICES = 4
 KEPT = 4  # test questions that a result keeps, with what was looked at
@@ -109,11 +107,6 @@ def trials(budget: str) -> list[Trial]:
         for attention in ways
         for seed in range(num_seeds)
     ]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: the seeds are known from the beginning."""
-    return []
 
 
 def check(trial: Trial) -> None:

@@ -39,9 +39,7 @@ from seqlab.train import TrainConfig
 from seqlab.trial import BUDGETS, replace
 from seqlab.trial_fields import Optim
 
-__all__ = ["ALONE", "check", "follow_up", "run", "table", "trials"]
-
-ALONE = False
+__all__ = ["check", "run", "table", "trials"]
 
 # 2 x 200 units of an LSTM, with the embedding and the head of so many words.
 PTB_SMALL = Model("lstm", 2, 4_651_600)
@@ -84,11 +82,6 @@ def trials(budget: str) -> list[Trial]:
     wikitext = Trial(budget, WikiText2(), WIKITEXT_SMALL, WHOLE if whole else BEGUN)
     seeds = range(5 if whole else 3)
     return [replace(trial, {"seed": seed}) for trial in (ptb, wikitext) for seed in seeds]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: the seeds are known from the beginning."""
-    return []
 
 
 def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:

@@ -53,8 +53,6 @@ from seqlab.trial import BUDGETS, get, replace
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALONE = False
-
 SENTENCE = ("you", "say", "goodbye", "and", "I", "say", "hello", ".")
 
 
@@ -106,11 +104,6 @@ def trials(budget: str) -> list[Trial]:
         for seed in range(num_seeds)
     ]
     return [sentence, *found]
-
-
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: the seeds are known from the beginning."""
-    return []
 
 
 POSITIVE = {

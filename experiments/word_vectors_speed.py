@@ -74,11 +74,6 @@ def trials(budget: str) -> list[Trial]:
     return [Trial(budget, WikiText2(), replace(m, {"dim": dim})) for dim in dims for m in both]
 
 
-def follow_up(trials: list[Trial], finished: dict[str, dict[str, Any]]) -> list[Trial]:
-    """None: what is measured depends on nothing measured before."""
-    return []
-
-
 def check(trial: Trial) -> None:
     """Raise InputError for what cannot be run."""
     if trial.pairs < 1:

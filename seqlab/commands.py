@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     _check(plan, options)
     starter = engine.named(options.on, dict(options.engine_option))
     num_workers = options.workers or starter.default_workers()
-    if plan.experiment.ALONE:
+    if plan.alone:
         num_workers = _alone(options)
     if options.dry_run:
         _print(_forecast(plan, options, num_workers), options.format)

@@ -15,8 +15,15 @@ from seqlab.trial import trial_id
 class Experiment(Protocol):
     """A file in experiments/: the recipe of one table or figure.
 
-    Three functions are its heart; `check` and `follow_up` complete them. It may have a fourth,
-    figures(rows) -> {name: matplotlib figure}, which `launch.py plot` calls.
+    Three functions are its heart, `check` completes them. It may have more:
+
+        figures(rows) -> {name: matplotlib figure}    drawn by `launch.py plot`
+        follow_up(trials, finished) -> [trial]        what the results so far, by identity, call
+                                                      for: fresh seeds of the best setting
+        ALONE = True                                  one trial a machine at a time, because it
+                                                      measures time
+
+    and what `seqlab.launch.packing` names, where its trials can be trained together.
     """
 
     __name__: str
@@ -28,10 +35,6 @@ class Experiment(Protocol):
     """The table of some results."""
     check: Callable[[Any], None]
     """Raise InputError where a trial cannot be run, in a moment and before any work starts."""
-    follow_up: Callable[[list[Any], dict[str, dict[str, Any]]], list[Any]]
-    """The trials that the results so far (by identity) call for: seeds of the best setting."""
-    ALONE: bool
-    """Whether a trial is to have the machine to itself, because it measures time."""
 
 
 @dataclasses.dataclass
@@ -55,6 +58,12 @@ class Plan:
     def __post_init__(self) -> None:
         self._trials = {trial_id(trial): trial for trial in self.first}
         self._finished: dict[str, dict[str, Any]] = {}
+        self._follow_up = getattr(self.experiment, "follow_up", _nothing_more)
+
+    @property
+    def alone(self) -> bool:
+        """Whether a trial is to have the machine to itself."""
+        return getattr(self.experiment, "ALONE", False)
 
     def folder(self, trial: Any) -> Path:
         return results.trial_folder(self.root, self.name, trial_id(trial))
@@ -73,7 +82,7 @@ class Plan:
         listed = self.listed() if listed is None else listed
         trials = dict(self._trials)
         self._read_new(trials, listed)
-        for trial in self.experiment.follow_up(list(self.first), self._finished):
+        for trial in self._follow_up(list(self.first), self._finished):
             trials.setdefault(trial_id(trial), trial)
         self._read_new(trials, listed)
         return {
@@ -128,3 +137,8 @@ class Plan:
                 result = results.read(self.root / self.name / identity)
                 if result is not None:
                     self._finished[identity] = result
+
+
+def _nothing_more(trials: Sequence[Any], finished: Mapping[str, dict[str, Any]]) -> list[Any]:
+    """The trials of most experiments are known from the beginning."""
+    return []

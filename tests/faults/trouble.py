@@ -13,7 +13,6 @@ import numpy as np
 
 from seqlab.tables import Column, Table
 
-ALONE = False
 MANY = 10_000
 
 
@@ -79,10 +78,6 @@ def run(trial, folder):
 
 def check(trial):
     pass
-
-
-def follow_up(trials, finished):
-    return []
 
 
 def table(rows):

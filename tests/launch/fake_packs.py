@@ -25,7 +25,6 @@ class Fake:
     """An experiment of which trials differ in their names, and packs do what a test says."""
 
     __name__ = "fake"
-    ALONE = False
     VARIES = ("name", "rate")
     COST_ALIKE = ()
 
@@ -61,9 +60,6 @@ class Fake:
 
     def check(self, trial):
         pass
-
-    def follow_up(self, trials, finished):
-        return []
 
 
 class Killed(BaseException):

@@ -37,9 +37,6 @@ class Fake:
     def check(self, trial):
         pass
 
-    def follow_up(self, trials, finished):
-        return []
-
 
 def raises(error: BaseException):
     def run(folder):

@@ -193,9 +193,6 @@ class Trial:
 class Experiment:
     """Two trials, and none that their results call for."""
 
-    def follow_up(self, trials, finished):
-        return []
-
 
 @pytest.fixture
 def plan(source, tmp_path) -> Plan:

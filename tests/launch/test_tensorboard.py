@@ -195,9 +195,6 @@ class Training:
                 raise KeyboardInterrupt
         return {}
 
-    def follow_up(self, trials, finished):
-        return []
-
 
 def test_after_an_interruption_no_step_occurs_twice(tmp_path):
     experiment = Training()
