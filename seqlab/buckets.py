@@ -41,7 +41,7 @@ class Batch(NamedTuple):
         lengths: int32 [B].
         targets: int32 [B, U]: a class (U = 1), a tag for each symbol (U = S), a translation; or
             float32 [B, 1, C], measurements.
-        previous: int32 [B, U], the targets one place later: what a decoder has said before.
+        previous: int32 [B, U], the targets one place later, a decoder's input in teacher forcing.
         scored: bool [B, U].
         pictures: None where nothing is looked at.
     """

@@ -262,7 +262,7 @@ def _orbax() -> Iterator[Any]:
 
 @functools.cache
 def _ignore_late_failures() -> None:
-    """A write that fails after another has failed tells so to an event loop that is closed by then.
+    """A write that fails after another has failed reports to an event loop that is closed by then.
 
     The first failure is raised; of the others Python would print a traceback from their threads.
     """

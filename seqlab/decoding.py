@@ -1,6 +1,6 @@
-"""Sequences written by a network, symbol by symbol: greedily, by chance, by beam search.
+"""Decoding, symbol by symbol: greedy, by sampling, by beam search.
 
-A network takes part by one function of a carry and the symbols that were last written:
+A network is one function of a carry and the symbols that were last written:
 
     step(carry, symbols [N]) -> (carry, logits [N, V], beside)
 
@@ -201,7 +201,7 @@ def beam_search(
     def body(now: _Loop) -> _Loop:
         carry, logits, beside = step(now.carry, now.last)
         num_symbols = logits.shape[-1]
-        # A sequence that has ended goes on as itself alone, and before all others.
+        # A sequence that has ended has one continuation, itself, ranked before all others.
         itself = jnp.arange(num_symbols)[None, :] == 0
         gained = jnp.where(
             now.ended[:, None], jnp.where(itself, 0.0, -jnp.inf), jax.nn.log_softmax(logits)
@@ -224,7 +224,7 @@ def beam_search(
                 lambda stack, value: _put(stack, now.t, value, ended), written.beside, beside
             ),
         )
-        # What is not there does not end: it would keep its place.
+        # An empty place (log p = -∞) must not end, or it would keep its place.
         ended |= _ends(symbols, end) & ~jnp.isneginf(log_probs)
         return _Loop(now.t + 1, carry, symbols, ended, written)
 
@@ -233,7 +233,7 @@ def beam_search(
         return (now.t < max_length) & (there & ~now.ended).any()
 
     empty = _empty(step, carry, first, max_length)
-    # All places of a row begin alike: but for the first they are not there.
+    # All places of a row would begin alike: all but the first begin empty (log p = -∞).
     is_first = jnp.tile(jnp.arange(width) == 0, batch_size)
     empty = empty._replace(log_probs=jnp.where(is_first, empty.log_probs, -jnp.inf))
     ended = jnp.zeros(first.shape, bool)

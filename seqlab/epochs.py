@@ -20,7 +20,7 @@ from seqlab.optim import Schedule
 BEST = "best"
 
 Inspect = Callable[[Any], dict[str, Any]]
-"""Of the parameters of the best epoch, what stands beside the metrics: JSON values by name."""
+"""(parameters of the best epoch) -> what is added to the metrics: JSON values by name."""
 
 
 class State(Protocol):
@@ -34,7 +34,7 @@ class Training(NamedTuple):
     """What an epoch is made of.
 
     Attributes:
-        dispatches: of an epoch.
+        dispatches: number of them in an epoch.
         dispatch: (state, learning rate, epoch from 0, dispatch from 0) to the next state and the
             losses of the steps that were made. The same arguments, the same bits.
         score: (split, params) to the metrics of the split, without its name; `nll` among them.

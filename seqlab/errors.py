@@ -9,7 +9,7 @@ class InputError(Exception):
 
 
 class Changed(InputError):
-    """What was begun with other code or data would go on with these."""
+    """A trial begun with other code or data would be continued with the present ones."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

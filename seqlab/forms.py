@@ -1,11 +1,11 @@
-"""What the columns of results do not hold: with it they are the results as they were.
+"""Forms: what the columns of results do not hold, so that results can be restored exactly.
 
     a result = its form and its values in the columns of `seqlab.frame`
 
-The form is the JSON text of a result in which the kind of a value stands for each value that has a
-column; what no column keeps as it is stands in the form itself, in a list of one. Many results have
-one form, and two that agree in the form and in a column have the same value there: 1 is not 1.0,
-and what is missing is not None.
+A form is the JSON text of a result, with every value that has a column replaced by its kind. A
+value that no column keeps exactly stays in the form, in a list of one. Many results share a form,
+and two that agree in form and in a column have the same value there: 1 is not 1.0, and a missing
+value is not None.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Results as columns: one row a trial, one column a value of the configuration or a metric.
 
-What types the columns have does not depend on the order in which results came, nor on how they were
-divided before they were joined:
+The types of the columns depend neither on the order of the results nor on how they were split
+before joining:
 
     nothing ≤ true or false ≤ text,   nothing ≤ whole numbers ≤ numbers ≤ text
 """
@@ -129,7 +129,7 @@ def _text(value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    """The same for 1 and 1.0: which of them it was is not known of a column of numbers."""
+    """The same text for 1 and 1.0: a column of numbers does not keep which of them it was."""
     if _beyond_float(value):
         return str(value)
     number = float(value)

@@ -84,7 +84,7 @@ class Log:
         return tree["state"]
 
     def append(self, **line: Any) -> None:
-        """Say it; it counts from the next commit on."""
+        """Append a line, which counts from the next commit on."""
         self.lines.append(line)
         if self.folder is None:
             return
@@ -150,7 +150,7 @@ def note(path: Path, text: str) -> None:
 
 
 def device_seconds(lines: list[dict[str, Any]]) -> float:
-    """What the steps that these lines are of took, from dispatch to result."""
+    """How long the steps of these lines took, from dispatch to result."""
     return sum(line["seconds"] for line in lines if "seconds" in line)
 
 

@@ -99,7 +99,7 @@ def check(trial: Trial) -> None:
         )
     if told_apart < num_classes:
         raise InputError(
-            f"{trial.network} tells {told_apart} classes apart, and there are {num_classes}"
+            f"{trial.network} has {told_apart} classes, and the data has {num_classes}"
         )
 
 

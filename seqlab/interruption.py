@@ -1,4 +1,4 @@
-"""Ctrl-C and a scheduler's signals: obeyed at once, but by a training at its next step boundary."""
+"""Ctrl-C and a scheduler's signals: obeyed at once, or in training at the next step boundary."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -18,8 +18,8 @@ _requested = False  # by this process itself
 def listen() -> None:
     """From now on the signals raise KeyboardInterrupt, or are kept for the next step boundary.
 
-    A second Ctrl-C raises it at once. Of the others a second one disturbs nothing that the first
-    has begun: schedulers send several.
+    A second Ctrl-C raises it at once. Further signals of other kinds are ignored: schedulers send
+    several.
     """
     forget()
     for number in SIGNALS:
@@ -35,7 +35,7 @@ def forget() -> None:
 
 
 def ignore() -> None:
-    """The process is ending: from now on signals, which come in numbers, would only disturb it."""
+    """Ignore signals from now on: the process is ending, and schedulers send several."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -58,7 +58,7 @@ def request() -> None:
 
 
 def withdraw() -> None:
-    """What was requested is about something that is over; a signal stays."""
+    """Drop a request, because what it was about is over; a signal stays."""
     global _requested
     _requested = False
 
@@ -73,8 +73,8 @@ def at_boundaries() -> Iterator[Callable[[], bool]]:
     """In this block the first signal only sets a flag; a second Ctrl-C is immediate.
 
     Yields:
-        A function that says whether to stop, to be asked wherever the state can be saved. Who is
-        told so saves it and raises KeyboardInterrupt.
+        A function that says whether to stop, to be called wherever the state can be saved. If so,
+        the caller saves it and raises KeyboardInterrupt.
     """
     global _looking
     before, _looking = _looking, True

@@ -98,7 +98,7 @@ def next_halvings(
 
 
 def trained(losses: np.ndarray, step: int) -> dict[str, Any]:
-    """What a member has to say of a dispatch that began at a step."""
+    """A member's log entry for a dispatch that began at `step`."""
     finite = np.isfinite(losses)
     if not finite.all():
         return {"train_loss": None, "diverged": step + int(np.argmin(finite))}
@@ -118,7 +118,7 @@ def means(split: str, sums: Mapping[str, jax.Array], place: int) -> dict[str, An
 
 
 def valid_nlls(lines: Sequence[Mapping[str, Any]], n: int) -> list[float]:
-    """Of the epochs of member n."""
+    """The validation losses of member n, one an epoch."""
     nlls = [line["valid_nll"][n] for line in lines if "epoch" in line]
     return [nll for nll in nlls if nll is not None]
 

@@ -1,12 +1,12 @@
 """Many trials of one shape, trained as one program: `seqlab.train` by `vmap` over their settings.
 
 The members of a pack share the stream and the step. Each has its own learning rate, clip norm, init
-scale, dropout rate and seed, its own schedule, and its own end. Who has ended or diverged leaves
-the program at once, and its place goes to a copy of one that goes on; as soon as those that go on
-fit into a program of half the size, they go on in that.
+scale, dropout rate and seed, its own schedule, and its own end. A member that has ended or diverged
+leaves the program at once, and a copy of a running one takes its place; as soon as the running
+members fit into a program of half the size, they move to that.
 
-What a member finds depends neither on the others nor on its place, but for the last bits of a
-float: a product of a stack of matrices may be added up in another order than that of one matrix.
+A member's results depend neither on the others nor on its place, but for the last bits of a float:
+a batched matrix product may sum in another order than a single one.
 """
 
 import functools
@@ -68,7 +68,7 @@ def evaluate(program: Program, params: Any, split: Windows) -> dict[str, jax.Arr
 
 
 def places(going: Collection[int], num_members: int, num_devices: int = 1) -> list[int]:
-    """Who is where in the program: those that go on, and from the first again until it is full.
+    """The member at each place of the program: the running ones, in turn until it is full.
 
     Its size is the smallest of N, ⌈N/2⌉, ⌈N/4⌉, … that holds them, rounded up to a multiple of the
     number of devices: a pack compiles no more than ⌈log₂ N⌉ + 1 programs.
@@ -103,10 +103,10 @@ def fit(
         folder: where the log and the checkpoints go, one an epoch, and are resumed from; None
             writes nothing.
         devices: what the members are spread over; None means the default device.
-        memory: bytes of a device that a program may take by the compiler's figure; None: any.
+        memory: limit on a program's bytes on a device, by the compiler's figure; None: no limit.
 
     Yields:
-        What has come of the members, after each epoch; what an earlier process has found, first.
+        The news of all members after each epoch; first, what an earlier process has found.
 
     Raises:
         InputError: there are no members, or some have a dropout rate and some have none.
@@ -114,7 +114,7 @@ def fit(
         KeyboardInterrupt: after a signal, when the states at the next boundary are saved.
     """
     if len({member.dropout_rate is None for member in settings}) != 1:
-        raise InputError("a pack has members, and a dropout rate in all of them or in none")
+        raise InputError("a pack needs members, and a dropout rate in all of them or in none")
     size, schedule, where = len(settings), config.schedule, _Where(devices)
 
     def cut(stream: Stream) -> Windows:
@@ -263,7 +263,7 @@ class _Where:
 
 
 def _written(every: TrainState, states: TrainState, rows: Sequence[int]) -> TrainState:
-    """The states of all members, those in the program as they are there."""
+    """The states of all members, with those in the program brought up to date."""
     members = list(dict.fromkeys(rows))  # the copies stand behind them
 
     def write(whole: np.ndarray, part: jax.Array) -> np.ndarray:
@@ -277,7 +277,7 @@ def _written(every: TrainState, states: TrainState, rows: Sequence[int]) -> Trai
 
 
 def _check_memory(memory: int, num_members: int, *arguments: Any) -> None:
-    """Ask the compiler of the very program that is run next, which is compiled once."""
+    """Ask the compiler about the very program that runs next, which is compiled only once."""
     analysis = train_steps.lower(*arguments).compile().memory_analysis()
     if analysis is None:
         return

@@ -35,7 +35,7 @@ def looked_at(
     headings: Sequence[str],
     words: Sequence[Sequence[str]],
 ) -> "Figure":
-    """A line for each picture: the picture itself, and once a word, light where the word looks.
+    """A row for each picture: the picture, and a copy per word, light where the word looks.
 
     Args:
         title: of the figure.

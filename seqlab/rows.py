@@ -1,4 +1,4 @@
-"""Results that are read as columns, and become dicts when somebody asks for one."""
+"""Results that are read as columns, and turned into dicts on demand."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A trained network, used: which trial, its parameters, and what it says of a line.
+"""Using a trained network: which trial, its parameters, and its answer to a line.
 
 An experiment that can be used has
 
@@ -253,7 +253,7 @@ def translates(
 
     Args:
         program, folder, dataset: what has been trained, and where it is.
-        asked: nothing, for a beam search has no chance in it.
+        asked: nothing, because beam search is deterministic.
         search: how it writes.
         read: the words in the order in which the network reads them.
     """
@@ -273,16 +273,16 @@ def translates(
 
 
 def refuse(asked: Asked, but: tuple[str, ...] = ()) -> None:
-    """Raise InputError for what somebody asks for and a network has no choice in.
+    """Raise InputError for options that do not apply to a network.
 
     Args:
-        asked: what is asked for.
-        but: names of what it has a choice in.
+        asked: the options.
+        but: names of those that do apply.
     """
     given = [name for name, value in vars(asked).items() if value is not None and name not in but]
     if given:
         named = ", ".join(f"--{name}" for name in given)
-        raise InputError(f"{named}: there is no such choice in what this network says")
+        raise InputError(f"{named}: there is no such choice for this network")
 
 
 def bytes_of(path: str) -> bytes:

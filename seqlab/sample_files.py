@@ -1,4 +1,4 @@
-"""Samples that are no text: the line that is asked for is the file that they are written to."""
+"""Samples that are not text: the line given names the file that they are written to."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How long is trained, and on how much at a time: plain data, of which no program is made yet."""
+"""How long to train, and on how much at a time: plain data, which needs no jax."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

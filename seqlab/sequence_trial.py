@@ -22,7 +22,7 @@ from seqlab.trial_fields import settings
 
 @dataclass(frozen=True)
 class Model:
-    """Which layers: of one cell, all of one width, as is the embedding of their inputs."""
+    """The layers: all of one cell and one width, which is also that of the input embedding."""
 
     cell: str = "lstm"
     units: int = 128

@@ -1,4 +1,4 @@
-"""What a drawing costs: its steps and pens, and a posterior that is to be near a prior.
+"""The loss of a drawing: of its steps and pens, and the KL of its posterior from the prior.
 
     L_R = -1/N_max [Σ_{i ≤ N} log p(Δ_i) + Σ_i log p(pen_i)]
     L_KL = -1/(2 Z) Σ_z (1 + log σ² - μ² - σ²)
@@ -21,7 +21,7 @@ from seqlab.sketches import END
 
 @dataclass(frozen=True)
 class SketchLoss:
-    """What is changed of a drawing when it is seen, and what the posterior costs.
+    """How drawings are augmented, and how the KL term is weighted.
 
     Attributes:
         scaling: each axis of a drawing is scaled by a number from U[1 - s, 1 + s].

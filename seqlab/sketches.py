@@ -1,4 +1,4 @@
-"""Drawings as steps of a pen: with an end to be said, drawn by a network, as lines on paper."""
+"""Drawings as steps of a pen: with an end step, drawn by a network, and as SVG."""
 
 import functools
 import itertools
@@ -21,11 +21,11 @@ Line = list[tuple[float, float]]
 
 
 class Drawings(NamedTuple):
-    """Three splits with the end of each drawing said, as they are trained on.
+    """Three splits with an end step after each drawing, as they are trained on.
 
     Attributes:
-        quantum: of the grid on which drawings were kept, in the unit of their offsets. The density
-            of a grid has no upper bound: noise of this width is added before it is asked for.
+        quantum: spacing of the grid on which drawings are stored, in the unit of their offsets. A
+            density of grid points is unbounded, so they are dequantised by noise of this width.
         longest: N_max, steps of the longest drawing of train, the end not counted.
     """
 
@@ -37,7 +37,7 @@ class Drawings(NamedTuple):
 
 
 def drawings(dataset: StrokeDataset) -> Drawings:
-    """The end of each drawing said; a quantum is what the file has as 1."""
+    """Drawings with end steps; the quantum is 1 in the unit of the file."""
     return Drawings(
         *(_with_end(split.inputs) for split in (dataset.train, dataset.valid, dataset.test)),
         quantum=1 / dataset.scale,
@@ -124,7 +124,7 @@ def draw(
 
 
 def from_prior(model: Unconditional | SketchVAE, key: Array, count: int) -> Float[Array, "B Z"]:
-    """What is to be drawn where nobody says: z ~ N(0, 1)."""
+    """Latents from the prior: z ~ N(0, 1)."""
     return jax.random.normal(key, (count, num_latents(model)))
 
 

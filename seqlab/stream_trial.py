@@ -1,6 +1,6 @@
 """What the experiments on streams share: the fields of a trial, its network, how it is run.
 
-A table is made of fields alone: what the programs need is imported by the functions that need it.
+Tables need the fields alone: what training needs is imported inside the functions that use it.
 """
 
 import functools
@@ -43,7 +43,7 @@ VARIES = (
     *("optim.learning_rate", "optim.clip_norm", "optim.init_scale", "optim.dropout_rate"),
     *("seed", "setting", "stage"),
 )
-# Of one budget of parameters, whatever they are the parameters of.
+# Fields that have little effect on a trial's cost, given its parameter budget.
 COST_ALIKE = ("model.cell", "model.num_layers")
 
 

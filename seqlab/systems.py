@@ -69,9 +69,9 @@ def table(
         published: of others, by (task, metric, system).
         wiring: which of the five.
         measure: what the metric is called, and its unit.
-        times: what values are shown times, 100 for percent.
+        times: factor that values are shown with, 100 for percent.
         notes: more of them.
-        baseline: what in the metrics is that of the trivial system, or of several by their names.
+        baseline: the metric that holds the value of the trivial system, or of several by name.
     """
     groups: dict[tuple[str, str, str], dict[str, list[dict[str, Any]]]] = {}
     for row in rows:

@@ -178,7 +178,7 @@ def fit(
         folder: where the log and the checkpoints go, one an epoch, and are resumed from; None
             writes nothing.
         keep_best: leave the parameters of the best epoch in `folder/best`.
-        inspect: looks at them when training has ended; what it finds is added to the metrics.
+        inspect: is given them when training has ended; what it returns is added to the metrics.
 
     Raises:
         Diverged: a training loss was not finite.

@@ -1,7 +1,7 @@
-"""Training in batches of buckets, whatever is trained: steps, evaluation, epochs.
+"""Training on bucketed batches, whatever the network: steps, evaluation, epochs.
 
-Who trains says what one step is and what is counted of one batch, as pure functions of a program;
-here they are repeated over a split. The same trial on the same CPU gives the same bits,
+The caller supplies one training step and the metrics of one batch, as pure functions of a program;
+this module repeats them over a split. The same trial on the same CPU gives the same bits,
 interrupted and resumed or not.
 """
 
@@ -20,7 +20,7 @@ from seqlab import buckets, epochs, metrics, optim
 from seqlab.buckets import ABSENT, Batch
 from seqlab.schedule import Schedule
 
-STEPS_PER_DISPATCH = 8  # of one bucket; what its last dispatch lacks is computed in vain
+STEPS_PER_DISPATCH = 8  # of one bucket; a short last dispatch is padded with steps of no effect
 
 
 @struct.dataclass
@@ -31,13 +31,13 @@ class TrainState:
 
 
 class Learning(NamedTuple):
-    """How what is compiled learns, and how it is examined: pure functions, the program static.
+    """How a program is trained and how it is evaluated: pure functions, with the program static.
 
     Attributes:
         step: (program, settings, state, batch) to the next state and the loss.
-        sums: (program, params, batch, key) to the sums of the metrics over what is scored of the
-            batch, `count` and `nll` among them; the key, for who needs noise, is that of the
-            batch's place in its bucket, whenever it is asked.
+        sums: (program, params, batch, key) to the sums of the metrics over the scored positions of
+            the batch, `count` and `nll` among them; the key, for losses with noise, depends only on
+            the batch's place in its bucket.
     """
 
     step: Callable[[Any, optim.Settings, TrainState, Batch], tuple[TrainState, jax.Array]]
@@ -45,7 +45,7 @@ class Learning(NamedTuple):
 
 
 def begun(params: Any, optimizer: str, settings: optim.Settings) -> TrainState:
-    """Before the first step; matrices are scaled by `init_scale`."""
+    """The state before the first step; matrices are scaled by `init_scale`."""
     params = jax.tree.map(lambda p: p * settings.init_scale if p.ndim > 1 else p, params)
     rule = optim.clipped(optimizer, settings.learning_rate, settings.clip_norm)
     return TrainState(jnp.zeros((), jnp.int32), params, rule.init(params))
@@ -59,7 +59,7 @@ def updated(state: TrainState, grads: Any, optimizer: str, settings: optim.Setti
 
 
 def step_key(settings: optim.Settings, step: jax.Array) -> jax.Array:
-    """Of the draws of a step: dropout and noise. The weights are drawn from the seed's own key."""
+    """The key for a step's dropout and noise; the weights are drawn from the seed's own key."""
     return jax.random.fold_in(jax.random.split(jax.random.key(settings.seed))[1], step)
 
 

@@ -1,8 +1,8 @@
 """Networks of images trained on shuffled batches: state, step, evaluation, fit.
 
 `fit` is a pure function of its arguments: the same trial on the same CPU gives the same bits,
-interrupted and resumed or not. Of the test split nothing is seen before the end, and no epoch is
-chosen: the network that is reported is the last one.
+interrupted and resumed or not. The test split is not touched before the end, and no epoch is
+selected: the network reported is the last one.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from seqlab.batches import Split, head, on_device, shuffled_rows, take
 from seqlab.data.images import ImageDataset
 from seqlab.history import Diverged, Log, device_seconds, params_sha256
 
-STEPS_PER_LOOK = 5  # at the losses and for signals: in between the device need not wait for Python
+STEPS_PER_LOOK = 5  # from one check of losses and signals to the next; between them nothing waits
 
 
 class Objective(NamedTuple):
@@ -163,7 +163,7 @@ def train_next(
     split: Split,
     order: jax.Array,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """The training step on the line of `order` [steps, B] whose turn it is, round and round."""
+    """The training step on the row of `order` [steps, B] whose turn it is, cyclically."""
     return train_step(program, settings, state, *take(split, order[state.step % len(order)]))
 
 
@@ -171,7 +171,7 @@ def train_next(
 def evaluate(
     program: Program, state: TrainState, split: Split, batch_size: int
 ) -> dict[str, jax.Array]:
-    """Sums of the metrics over a whole split; of the last batch what is there."""
+    """Sums of the metrics over a whole split, the partial last batch included."""
     num_images = len(split.images)
     num_batches = -(-num_images // batch_size)
 
@@ -189,7 +189,7 @@ def evaluate(
 
 
 def logits_of(program: Program, state: TrainState, images: jax.Array) -> jax.Array:
-    """What the network says of standardised images, with the running statistics."""
+    """The network's logits for standardised images, with the running statistics."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     return program.model.apply(variables, images, train=False)  # pyright: ignore
 

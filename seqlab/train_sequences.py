@@ -1,4 +1,4 @@
-"""Training on many sequences, to say a class, a tag or a translation of each."""
+"""Training on many sequences: classification, tagging, translation."""
 
 import dataclasses
 import functools
@@ -20,14 +20,14 @@ from seqlab.train_buckets import Learning, TrainState
 
 
 class Wiring(NamedTuple):
-    """What goes into a network, what comes out, and what is wanted.
+    """How a network is called, what it returns, and what is minimised.
 
     Attributes:
-        arguments: of a batch, those that the network is called with.
-        logits: of what it returns, [B, U, K], U places of which each has a target.
+        arguments: batch -> the arguments that the network is called with.
+        logits: the network's output -> logits [B, U, K] of U places, each with a target.
         objective: what is minimised and what is reported.
-        penalty: of what it returns and of which places have a target, [B, U], what is added to the
-            loss of each row, [B], before the mean over places is taken.
+        penalty: (output, which places have a target [B, U]) -> what is added to the loss of each
+            row, [B], before the mean over places is taken.
     """
 
     arguments: Callable[[Batch], tuple[jax.Array, ...]]
@@ -107,7 +107,7 @@ def train_step(
 
 
 def sums_of(program: Program, params: Any, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
-    """Sums of the metrics over what is scored; nothing here is drawn."""
+    """Sums of the metrics over what is scored; the key is not used."""
     said = program.model.apply(params, *program.wiring.arguments(batch))
     logits = program.wiring.logits(said)
     return program.wiring.objective.sums(logits, batch.targets, where=batch.scored)

@@ -26,7 +26,7 @@ class SketchTrainConfig:
         batch_size: B.
         num_buckets: shapes that drawings are padded to. The paper has one, of N_max steps; with
             more of them the pens that pad a drawing are counted to the end of its bucket.
-        loss: see there.
+        loss: see `SketchLoss`.
         schedule: learning rate and end; an epoch is once through the training split.
     """
 
@@ -124,9 +124,9 @@ def train_step(
 
 
 def sums_of(program: Program, params: Any, batch: Batch, key: Array) -> dict[str, jax.Array]:
-    """Sums over drawings, the same noise whenever it is asked.
+    """Sums over drawings, with the same noise at every evaluation.
 
-    nll is reconstruction + kl, in nats: of a VAE a bound from above, with one z for each drawing.
+    nll is reconstruction + kl, in nats: for a VAE an upper bound, from one z for each drawing.
     """
     of_grid, of_noise = jax.random.split(key)
     batch = dithered(batch, of_grid, program.quantum, scaling=0.0)

@@ -1,6 +1,6 @@
 """Fields that the trials of recurrent networks share, and what may stand in them.
 
-A table is made of fields alone: what the programs need is imported by the functions that need it.
+Tables need the fields alone: what training needs is imported inside the functions that use it.
 """
 
 from collections.abc import Iterable

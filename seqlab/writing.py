@@ -1,4 +1,4 @@
-"""What a network writes of many sources or pictures, by beam search, in batches."""
+"""Beam search over many sources or pictures, in batches."""
 
 import functools
 from typing import Any, NamedTuple
@@ -19,9 +19,9 @@ STEP = 8  # lengths of sources are padded to a multiple of it: a program is comp
 
 
 class Marks(NamedTuple):
-    """The numbers of symbols that are no words: the beginning, the end, and what is never written.
+    """The numbers of the special symbols: the beginning, the end, and one that is never written.
 
-    A reference has <unk> where a word is rare: whoever wrote it there would be right for nothing.
+    References have <unk> for rare words: a network that wrote it there would score undeservedly.
     """
 
     begin: int
@@ -30,7 +30,7 @@ class Marks(NamedTuple):
 
 
 class Search(NamedTuple):
-    """Of `decoding.beam_search`."""
+    """The settings of `decoding.beam_search`."""
 
     width: int = 5
     alpha: float = 0.6

@@ -6,8 +6,8 @@ from collections.abc import Callable
 def largest_batch(peak: Callable[[int], int], limit: int, guess: int | None = None) -> int:
     """The largest B with peak(B) ≤ limit, for a peak that grows with B; 0 if not even one fits.
 
-    Memory is nearly a straight line over B, so that the line through two batches finds it with few
-    questions, which is what counts where each is a compilation.
+    Memory is nearly linear in B, so the line through two batches finds it in few evaluations, which
+    matters where each is a compilation.
 
     Args:
         peak: bytes for a batch.

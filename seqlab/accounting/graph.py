@@ -1,4 +1,4 @@
-"""A traced program as a graph of arrays, calls entered, without what nobody needs."""
+"""A traced program as a graph of arrays, with calls inlined and dead code removed."""
 
 import math
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ def flatten(program: Any, arguments: Sequence[Array], nodes: list[Node]) -> list
 
 
 def _barrier(array: Array, nodes: list[Node]) -> Array:
-    """What nothing is fused across is written down, once."""
+    """An array that nothing is fused across: it is written to memory, once."""
     if array.given:
         return array
     output = Array(array.aval)

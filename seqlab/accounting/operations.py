@@ -89,7 +89,7 @@ def operations(function: Callable[..., Any], params: Any, inputs: Sequence[Any])
 
 
 def inner(eqn: Any) -> ClosedJaxpr | None:
-    """The one program that a call stands for; None for an operation that is none."""
+    """The jaxpr that a call runs; None for an operation that is not a call."""
     programs = [
         setting for setting in eqn.params.values() if isinstance(setting, ClosedJaxpr | Jaxpr)
     ]
@@ -129,7 +129,7 @@ def _walk(
         elif name == "scan":
             outputs = _scan(eqn, inputs, repeats, names, emit)
         elif name == "while":
-            raise Untold("a while loop runs as often as its condition says, which is not known")
+            raise Untold("it has a while loop, whose trip count is not known before it runs")
         elif name == "cond":
             outputs = _branch(eqn, inputs, repeats, names, emit)
         else:

@@ -13,7 +13,7 @@ from seqlab.cells import CELLS
 
 WORKLOADS = ("forward", "forward+backward", "training step")
 CLIP_NORM = 5.0
-# So fast that what a step adds is larger than what it is added to, and shows its rounding alone.
+# So high that the update is larger than the params and shows its own rounding, not theirs.
 CHECKED_RATE = 100.0
 
 
@@ -23,8 +23,8 @@ class Precision(NamedTuple):
     Attributes:
         dtype: of params, inputs and carry.
         matmul: what JAX calls the precision of a product.
-        tolerance: the largest `relative_error` from the plain scan in float32. In bfloat16 it
-            bears the rounding of a sum over a thousand steps; another equation is off by more.
+        tolerance: the largest `relative_error` allowed from the plain scan in float32. In bfloat16
+            it covers the rounding of a sum over a thousand steps; a wrong equation is off by more.
     """
 
     dtype: str
@@ -95,7 +95,7 @@ class Program(NamedTuple):
 
 
 class Disagreement(Exception):
-    """An implementation computes something else, so that its time says nothing."""
+    """An implementation computes something else, so its time is meaningless."""
 
 
 def draw(cell: str, shape: Shape, precision: str, workload: str, seed: int = 0) -> Case:

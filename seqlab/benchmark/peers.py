@@ -1,4 +1,4 @@
-"""Whom a cell is measured against, and who can take part where."""
+"""The implementations that a cell is measured against, and where each can run."""
 
 import os
 import shutil
@@ -54,7 +54,7 @@ MAX_COMPILED_STEPS = 35
 
 
 def has_cell(peer: str, cell: str, shape: Shape, precision: str) -> bool:
-    """Whether a peer is to be had for a cell at all, on whatever machine."""
+    """Whether a peer implements a cell at all, on any machine."""
     if peer == "cudnn":
         return cell == "lstm" and precision != "bfloat16"
     if peer == "torch":

@@ -1,9 +1,9 @@
-"""The matrix products of a pass and nothing else: how much of a time they are.
+"""The matrix products of a pass and nothing else: their share of its time.
 
-A floor and no competitor. The products are those of `seqlab.recurrence`, of the same sizes, by the
-same functions, in loops of the same length, and each waits for those that it waits for there. In
-place of all else there is the cheapest thing that makes it wait: the left side of a product is a
-piece of the result before. So what it computes means nothing, and is compared with nothing.
+A floor, not a competitor. The products are those of `seqlab.recurrence`, of the same sizes, by the
+same functions, in loops of the same length, and with the same dependencies. All else is replaced by
+the cheapest dependency: the left operand of a product is a slice of the previous result. So the
+values are meaningless, and are compared with nothing.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The cells, by name. A cell of one's own joins them by one line here."""
+"""The cells, by name. To add your own, add a line here."""
 
 from seqlab.cells import elman, gru, lstm, lstm_jzs, lstm_peephole, mut
 from seqlab.cells.base import Cell, LSTMCarry, symbols, uniform, zeros_ch, zeros_h

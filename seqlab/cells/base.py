@@ -1,4 +1,4 @@
-"""What a recurrent cell is, and the few words its equation is written with.
+"""What a recurrent cell is, and the helpers that its equation is written with.
 
 Shapes, here and everywhere in seqlab:
 
@@ -7,7 +7,7 @@ Shapes, here and everywhere in seqlab:
     D  input width
     H  hidden width, in units
 
-A cell of one's own is its equation and one `Cell`:
+Your own cell is its equation and one `Cell`:
 
     from jax.nn import sigmoid
     from jax.numpy import tanh
@@ -64,10 +64,10 @@ class LSTMCarry(NamedTuple):
 
 
 def symbols(params: Params) -> SimpleNamespace:
-    """Params as the page prints them: `p.w_xh` for `params["w_xh"]`, vectors as rows.
+    """Params as the paper writes them: `p.w_xh` for `params["w_xh"]`, vectors as rows.
 
-    A vector [H] becomes the row [1, H], which adds to every example of a batch [B, H] without
-    JAX having to guess that it should.
+    A vector [H] becomes the row [1, H], which broadcasts over a batch [B, H] without implicit rank
+    promotion.
     """
     return SimpleNamespace(
         **{name: value[None] if value.ndim == 1 else value for name, value in params.items()}
@@ -104,7 +104,7 @@ def uniform(**shapes: str) -> Init:
 
 
 def square_only(cell: str, init: Init) -> Init:
-    """`init`, for an equation in which x stands without a matrix, so that D must equal H.
+    """`init`, for an equation that uses x without a weight matrix, so that D must equal H.
 
     Raises:
         ValueError: from the returned `init`, when D ≠ H.
@@ -122,7 +122,7 @@ def square_only(cell: str, init: Init) -> Init:
 
 
 def takes(cell: Cell, input_dim: int, hidden_dim: int) -> bool:
-    """Whether its input may be so wide; where x stands raw in the equation, only if D = H."""
+    """Whether the cell accepts these sizes; one that uses x without a matrix needs D = H."""
     try:
         jax.eval_shape(lambda key: cell.init(key, input_dim, hidden_dim), jax.random.key(0))
     except ValueError:

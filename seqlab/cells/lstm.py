@@ -1,6 +1,6 @@
-"""The LSTM that everyone means: Hochreiter & Schmidhuber 1997 with the forget gate of Gers 2000.
+"""The standard LSTM: Hochreiter & Schmidhuber 1997 with the forget gate of Gers 2000.
 
-Its candidate is g and its four gates see x and h, not c: no peepholes.
+The candidate is g; it and the three gates see x and h, not c: no peepholes.
 """
 
 from jax.nn import sigmoid

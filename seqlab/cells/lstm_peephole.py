@@ -1,5 +1,4 @@
-"""The LSTM with peepholes and its eight single changes: Greff et al. 2015, "LSTM: A Search Space
-Odyssey".
+"""The LSTM with peepholes and its eight variants (Greff et al. 2015, LSTM: A Search Space Odyssey).
 
 The paper's letters: z is the block input and y the output, which stands in the carry as h. The
 peepholes p_i and p_f look at the old c, p_o at the new one.
@@ -157,7 +156,7 @@ def lstm_fgr_step(params: Params, carry: FGRCarry, x: BD) -> tuple[FGRCarry, BH]
     return FGRCarry(c, y, i, f, o), y
 
 
-# The symbols of one line of the equations each; a cell takes the lines that it has.
+# The symbols of each line of the equations; a cell's init takes the lines that the cell has.
 
 BLOCK_INPUT = {"w_z": "DH", "r_z": "HH", "b_z": "H"}
 INPUT_GATE = {"w_i": "DH", "r_i": "HH", "p_i": "H", "b_i": "H"}

@@ -150,10 +150,10 @@ SCENE_KINDS = {
     CocoCaptions: coco.load,
     Questions: scenes.load_questions,
 }
-"""What is read as pictures, and what is asked or said of each."""
+"""Sets of pictures with questions or captions."""
 
 JUDGEMENT_KINDS = {WordEval: word_eval.load}
-"""What people say of words, which nothing is trained on."""
+"""Human judgements of words; nothing is trained on them."""
 
 EXAMPLE_KINDS = {
     Ewt: tagging.load,
@@ -166,7 +166,7 @@ EXAMPLE_KINDS = {
     Tatoeba: translation.load_tatoeba,
     TimeSeries: series.load,
 }
-"""What is read as many sequences and what is to be said of each."""
+"""Sets of many sequences, each with a class, tags, a translation or a value as its target."""
 
 _CHECKS = {
     Captions: scenes.check,

@@ -68,7 +68,7 @@ def load(config: Arithmetic) -> Dataset:
 def stream(key: "jax.Array", size: int, max_digits: int, max_distractors: int) -> Stream:
     """Examples end to end, the last one cut: a pure function of the key.
 
-    Of two sizes, the shorter stream begins the longer one.
+    A shorter stream is a prefix of a longer one.
 
     Returns:
         `size` characters, scored from after `=` up to and including `.`.

@@ -1,4 +1,4 @@
-"""What writes the prepared sets: a module apart, for tensorflow-datasets is slow to import.
+"""Writers of the prepared sets, a module apart because tensorflow-datasets is slow to import.
 
 Every builder names array_record, the one format that needs no TensorFlow. The records of a split,
 put together in their order, make up the split.

@@ -1,8 +1,7 @@
-"""Photographs, and what about five people say of each: COCO, as tensorflow-datasets prepares it.
+"""Photographs with about five captions each: COCO, as tensorflow-datasets prepares it.
 
-Of 38 GiB that are downloaded it keeps 19, in a folder of its own, which TFDS_DATA_DIR names or else
-is ~/tensorflow_datasets; nothing is copied from there. To prepare the set takes TensorFlow, to read
-it does not.
+It downloads 38 GiB and keeps 19, in its own folder, TFDS_DATA_DIR or else ~/tensorflow_datasets;
+nothing is copied from there. Preparing the set needs TensorFlow; reading it does not.
 """
 
 import importlib.util
@@ -31,7 +30,7 @@ _BLOCK = 256  # pictures that are in memory as published
 
 @dataclass(frozen=True)
 class CocoCaptions:
-    """What people say of photographs of `size` by `size` pixels.
+    """Captions of photographs of `size` by `size` pixels.
 
     The first `most` of train, and the first `held_out` of valid and of test; None: all of them.
     Words that occur less than `min_count` times in what there is of train are unknown.
@@ -55,10 +54,10 @@ class _Split(NamedTuple):
 
 
 def load(config: CocoCaptions) -> CaptionDataset:
-    """Pictures and all that is said of each: of 82,783 / 5,000 / 5,000, the first of each split.
+    """Pictures with all their captions: the first of 82,783 / 5,000 / 5,000 in each split.
 
-    tensorflow-datasets has shuffled them once for ever, so that the first are a fair sample. Of a
-    picture there is the middle square, each pixel the mean of those it covers. What it calls
+    tensorflow-datasets has shuffled them, in one fixed order, so that the first are a fair sample.
+    A picture is cropped to its middle square, each pixel the mean of those it covers. The split
     restval, 30,504 pictures, is not read. Punctuation marks are words.
 
     Raises:

@@ -56,7 +56,7 @@ def fetch(
         except Exception as error:  # handed to the caller, who is the one that waits
             outcome.put(error)
 
-    # In a thread of its own: looking up a name and a server that drips know no time limit.
+    # In a thread of its own: neither a name lookup nor a trickling server obeys a timeout.
     threading.Thread(target=transfer, daemon=True).start()
     try:
         result = outcome.get(timeout=seconds)

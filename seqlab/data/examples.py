@@ -1,4 +1,4 @@
-"""What a data set of many sequences hands to training: inputs, and what is to be said of them."""
+"""What a data set of many sequences hands to training: inputs and targets."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -36,12 +36,12 @@ class Shown(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """M sequences and what is to be said of each.
+    """M sequences and their targets.
 
     Attributes:
         targets: int32 [M], a class of each sequence; float32 [M, C], measurements to be predicted;
             or as many sequences: a tag for each symbol, or a translation.
-        shown: what is looked at besides, if anything is.
+        shown: the pictures that go with the sequences, if any.
     """
 
     inputs: Ragged
@@ -73,7 +73,7 @@ def vocabulary(
     """The special symbols, and then words by how often they occur, ties in alphabetical order.
 
     Args:
-        sequences: of words; those of train, for the other splits are not to be known.
+        sequences: of words, from train alone: the other splits must not shape the vocabulary.
         min_count: words that occur less often are left out.
         most: no more words than these, the special ones not counted.
     """

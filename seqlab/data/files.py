@@ -16,7 +16,7 @@ from seqlab.errors import InputError
 MANIFEST = "manifest.json"
 
 PACKINGS = {".gz": gzip.open, ".xz": lzma.open}
-"""What may follow the path of an original file, which is then as good as unpacked."""
+"""Suffixes of packed files that are accepted in place of an original file."""
 
 
 class Original(NamedTuple):

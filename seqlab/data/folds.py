@@ -1,4 +1,4 @@
-"""Splits of what was published without any: one order for ever, and folds of it."""
+"""Splits of sets that were published without any: one fixed order, and its folds."""
 
 from typing import NamedTuple
 
@@ -15,15 +15,15 @@ class Fold(NamedTuple):
 
 def constant_order(size: int) -> np.ndarray:
     """A permutation of `size` that is the same for ever."""
-    # NumPy promises that the bits of Philox stay the same, and of `permutation` it does not.
+    # NumPy guarantees the bit stream of Philox across versions, but not that of `permutation`.
     return np.argsort(np.random.Philox(key=0).random_raw(size), kind="stable")
 
 
 def fold(labels: np.ndarray, number: int, folds: int) -> Fold:
-    """One of the rounds of a cross-validation, in which every example is tested once.
+    """One round of a stratified cross-validation, in which every example is tested once.
 
-    The examples are put into one order for ever, then by class, and dealt to the folds one by one:
-    sizes, and sizes of classes, differ by no more than one. Of what is not tested, every tenth is
+    The examples are put into one fixed order, then sorted by class, and dealt to the folds one by
+    one: sizes, and sizes of classes, differ by no more than one. Every tenth of those not tested is
     for validation. As many folds as examples is leave-one-out.
 
     Args:

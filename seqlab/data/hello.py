@@ -7,7 +7,7 @@ from seqlab.data.examples import ExampleDataset, Examples, encode
 
 LETTERS = ("h", "e", "l", "o")
 WORDS = ("hello", "eolll", "lleel")
-TIMES = 20  # that train holds each: an epoch of one batch would be a checkpoint a batch
+TIMES = 20  # copies of each in train: an epoch of one batch would mean a checkpoint per batch
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class SplitKeys(NamedTuple):
 
 def split_keys(seed: int) -> SplitKeys:
     """The keys of the three splits of a synthetic task, independent of one another."""
-    import jax  # here: who names a data set need not draw it
+    import jax  # here: naming a data set needs no jax
 
     return SplitKeys(*jax.random.split(jax.random.key(seed), 3))
 

@@ -55,7 +55,7 @@ def load(config: Memorisation) -> Dataset:
 def stream(key: "jax.Array", size: int, length: int) -> Stream:
     """Examples end to end, the last one cut: a pure function of the key.
 
-    Of two sizes, the shorter stream begins the longer one.
+    A shorter stream is a prefix of a longer one.
 
     Returns:
         `size` characters, scored where the letters are reproduced.

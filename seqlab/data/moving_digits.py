@@ -1,6 +1,6 @@
 """Moving digits: short films of an MNIST digit that moves on a path and turns into another.
 
-A clip says three things, and a single frame of it at most one: which digit there is (it changes
+A clip shows three things, and a single frame of it at most one: which digit it is (it changes
 once), where it is going, and on which kind of path.
 
     bounces         p_t = p_0 + v t, reflected where the frame ends
@@ -41,7 +41,7 @@ SHARES = 256  # which pixels are seen is drawn in so many parts
 
 @dataclass(frozen=True)
 class MovingDigits:
-    """What is to be said: of a clip its `motion`; or of each frame the `direction` or the `digit`.
+    """The target: the `motion` of a clip, or the `direction` or the `digit` of each frame.
 
     Clips have `frames` frames of `size` by `size` pixels. Of every frame `seen` percent of the
     pixels are seen, drawn at random; the others are black.
@@ -58,7 +58,7 @@ class MovingDigits:
 
     def __post_init__(self):
         if self.says not in CLASSES:
-            raise InputError(f"says is no {self.says!r}.{nearest(self.says, CLASSES)}")
+            raise InputError(f"says: no target {self.says!r}.{nearest(self.says, CLASSES)}")
         check_range(4, frames=self.frames)
         check_range(2 * DIGIT, 256, size=self.size)
         check_range(1, 100, seen=self.seen)

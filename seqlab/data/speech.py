@@ -56,8 +56,8 @@ class _Recordings(NamedTuple):
 def load(config: SpokenDigits) -> ExampleDataset:
     """3,000 recordings of six speakers; float32 frames [N, 40], levelled, and the digit of each.
 
-    What is given is (frame - mean of its recording) / std, by band, std over all of train. A
-    microphone and how near it is add the same to all frames of a recording, which so is gone.
+    Inputs are (frame - mean of its recording) / std, by band, std over all of train. A microphone
+    and its distance add the same to all frames of a recording; the subtraction removes it.
 
     Official: 2,400 / 300 / 300. A speaker left out: 2,250 / 250 / 500.
 

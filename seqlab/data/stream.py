@@ -36,7 +36,7 @@ class Dataset(NamedTuple):
 
 
 def frequencies_nll(dataset: Dataset, split: Stream) -> float:
-    """Nats a scored symbol of a split, of who knows how often each symbol stands in train.
+    """Nats per scored symbol of a split, by the unigram model of train with add-one smoothing.
 
     p(s) = (count of s + 1) / (N + V)
     """

@@ -48,9 +48,9 @@ class StrokeDataset(NamedTuple):
     """Three splits and the scale of their numbers.
 
     Attributes:
-        train, valid, test: inputs float32 [N, 3], for each point of a drawing the way to it from
-            the point before, dx to the right and dy down, and 1 where the pen is lifted after it,
-            else 0; the targets are the inputs, for a drawing is to be drawn.
+        train, valid, test: inputs float32 [N, 3], for each point of a drawing the offset from the
+            point before, dx to the right and dy down, and 1 where the pen is lifted after it, else
+            0; the targets are the inputs, for drawings are to be generated.
         scale: dx and dy times this are in the unit of the file.
     """
 
@@ -61,9 +61,9 @@ class StrokeDataset(NamedTuple):
 
 
 def load(config: Strokes) -> StrokeDataset:
-    """Drawings in the published splits; ways are limited to ±1,000 and scaled.
+    """Drawings in the published splits; offsets are clipped to ±1,000 and scaled.
 
-    The scale is the deviation of all dx and dy of train, as they are before the limit.
+    The scale is the standard deviation of all dx and dy of train before clipping.
 
     Raises:
         InputError: the data is not there or is damaged, or no drawing of a split is so short.

@@ -65,8 +65,8 @@ def check(config: Ewt) -> None:
 def words_and_tags(conllu: bytes) -> list[bytes]:
     """Three texts, of words, universal tags and Penn tags: a sentence on a line, spaces between.
 
-    Of `can't`, which is kept as two words, the line of both together (`1-2`) is left out, and so
-    are words that are only understood (`8.1`).
+    Multiword tokens (`1-2`, the line of `can't` above those of its two words) and empty nodes
+    (`8.1`) are left out.
     """
     sentences = []
     for paragraph in conllu.decode().removesuffix("\n\n").split("\n\n"):

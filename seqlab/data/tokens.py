@@ -1,4 +1,4 @@
-"""Lines that a person types, as the words of the published texts."""
+"""Tokenisation of typed lines, as the published texts are tokenised."""
 
 import re
 

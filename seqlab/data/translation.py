@@ -105,7 +105,7 @@ def load_multi30k(config: Multi30k) -> ExampleDataset:
 def load_tatoeba(config: Tatoeba) -> ExampleDataset:
     """167,130 pairs; 90, 5 and 5 % of the English sentences, with all of their translations.
 
-    Lower-cased; a word is a run of letters and digits, or a sign alone. Which split a sentence is
+    Lower-cased; a word is a run of letters and digits, or one other sign. Which split a sentence is
     in depends on nothing but its English words: a larger `most` moves none. The same French
     sentence may be in two splits, where it stands for two English ones.
     Sentences have no marks at their ends; "<s>" and "</s>" are among the classes for whoever puts

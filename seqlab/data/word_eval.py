@@ -1,4 +1,4 @@
-"""What people say of words: how alike two are, and which is to one as another is to a third."""
+"""Human judgements of words: the similarity of two, and analogies."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

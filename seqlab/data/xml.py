@@ -31,7 +31,7 @@ ANCHORS = {
     "recalled if at most one tag was opened in between": 0.5224,
     "perfect stack": 0.6497,
 }
-"""Accuracy to expect of a predictor that knows the rule and recalls, of closing tags, these names.
+"""Expected accuracy of a predictor that knows the rule and recalls these names in closing tags.
 
 It knows whether a tag is open, and takes the most probable character each time: after `<` it says
 `/` where one is; letters it does not recall it guesses, two of them, and then says `>`.
@@ -71,7 +71,7 @@ def load(config: Xml) -> Dataset:
 def stream(key: "jax.Array", size: int) -> Stream:
     """Documents end to end, the last one cut: a pure function of the key.
 
-    Of two sizes, the shorter stream begins the longer one.
+    A shorter stream is a prefix of a longer one.
 
     Returns:
         `size` characters, all scored.

@@ -1,1 +1,1 @@
-"""Vectors of words: counted, or learnt by word2vec; and what they are asked."""
+"""Word vectors: counted, or learnt by word2vec; and their evaluation."""

@@ -1,4 +1,4 @@
-"""Vectors of words by counting: who stands beside whom, how surprising that is, and its SVD."""
+"""Word vectors by counting: co-occurrences, their PPMI, and its SVD."""
 
 from typing import TYPE_CHECKING
 

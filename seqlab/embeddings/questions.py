@@ -1,4 +1,4 @@
-"""What vectors of words are asked: how alike, what is near, what is to this as that is to that."""
+"""Evaluation of word vectors: similarity, nearest words, analogies."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Word2vec: vectors that tell a word from its neighbours (CBOW), or these from it (skip-gram).
+"""Word2vec: vectors that predict a word from its neighbours (CBOW) or the reverse (skip-gram).
 
 Each step reads B runs of n words and the w words on either side of a run. Who is whose neighbour is
 a matrix of 0 and 1 for each run, so that every sum over a window is a product of matrices. The
@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from seqlab.embeddings.corpus import Words
 
-LONGEST = 2.5  # step of a row
+LONGEST = 2.5  # norm of the update of a row
 
 
 class Vectors(NamedTuple):

@@ -23,9 +23,9 @@ class Terms:
     """How a worker treats trouble, and what it writes besides results.
 
     Attributes:
-        attempts: how often a trial is tried that comes to nothing: whose process dies, or that
-            fails for the device or the file system. What else a trial raises, it would raise again.
-        allow_changes: go on with what other code or other data have begun.
+        attempts: how often a trial is tried whose process dies, or that fails because of the device
+            or the file system. Any other error would only be raised again.
+        allow_changes: continue trials that were begun with other code or other data.
         tensorboard: write event files.
         pack: how many trials of one shape are trained as one program; None: as many as fit.
         memory: bytes of a device that a pack may take; None: what there is.

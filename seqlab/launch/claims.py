@@ -7,8 +7,8 @@
 
 Correct on a file system that hosts share: nothing is locked and no clock but one's own is read. A
 claim is an exclusive create. A worker of this machine is dead when its process is; one of another
-machine when its counter has stood still for PATIENCE_SECONDS of the observer's own clock. Who is
-taken over while it lives (it was suspended, it was cut off) finds its folder gone, stops at the
+machine when its counter has stood still for PATIENCE_SECONDS of the observer's own clock. A worker
+that is taken over while it lives (suspended or cut off) finds its folder gone, stops at the
 next step boundary, and comes too late with a result, which is committed once.
 """
 
@@ -191,8 +191,8 @@ def in_vain(folder: Path, attempt: int) -> int:
 def adopt(folder: Path, attempt: int) -> Path:
     """The folder of this attempt, with all that the last one has left.
 
-    It is moved and not copied: a process that still believes to have the trial writes nowhere. And
-    who was suspended after his claim, and finds a later attempt, has a folder that nobody reads.
+    It is moved and not copied: a process that still believes it has the trial writes nowhere. One
+    that was suspended after its claim and finds a later attempt gets a folder that nobody reads.
     """
     mine = folder / f"attempt-{attempt}"
     there = [number for number in numbered(folder, "attempt-") if number != attempt]
@@ -212,8 +212,8 @@ def work_folder(folder: Path) -> Path | None:
 
 
 def saved_step(folder: Path) -> int | None:
-    """The step of the newest checkpoint of a trial, which nobody has verified."""
-    from seqlab import checkpoint  # here: who only looks needs no jax, which is slow to import
+    """The step of the newest checkpoint of a trial, not verified."""
+    from seqlab import checkpoint  # here: only looking needs no jax, which is slow to import
 
     kept = work_folder(folder)
     return checkpoint.latest_step(kept / "checkpoints") if kept else None
@@ -230,7 +230,7 @@ def forget(folder: Path) -> None:
 
 
 def _read(folder: Path, attempt: int) -> dict[str, Any] | None:
-    """A claim; None where there is none. What was torn by a power cut is nobody's."""
+    """A claim; None where there is none. One torn by a power cut has no owner."""
     try:
         content = json.loads((folder / f"claim-{attempt}").read_text())
     except FileNotFoundError:
@@ -242,7 +242,7 @@ def _read(folder: Path, attempt: int) -> dict[str, Any] | None:
 
 
 def _place() -> dict[str, Any]:
-    """Where process numbers mean the same: a boot of a machine, or of a container on it."""
+    """The scope in which process ids are unique: a boot of a machine, and a pid namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         space = os.readlink("/proc/self/ns/pid")
@@ -252,7 +252,7 @@ def _place() -> dict[str, Any]:
 
 
 def _process(pid: int) -> dict[str, Any]:
-    """A process by number and start time, as numbers are used again; started is None when gone."""
+    """A process by pid and start time, as pids are reused; started is None when it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

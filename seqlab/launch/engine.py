@@ -23,7 +23,7 @@ POLL_SECONDS = 0.5
 class Engine(Protocol):
     """Starts workers, says whether any is left, and stops them.
 
-    Raises of all its methods: InputError, one line, for what a person can mend.
+    All methods may raise InputError, one line, for what a person can fix.
     """
 
     def default_workers(self) -> int:
@@ -45,7 +45,7 @@ class Engine(Protocol):
 
         Args:
             missing: how many trials have no result. While there are any, a worker that died is
-                replaced; when several have died and it has not become less, no more.
+                replaced; after several deaths without progress, no more.
         """
         ...
 

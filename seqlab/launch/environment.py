@@ -1,7 +1,7 @@
 """What the environment of a worker holds before its process starts, and why: one table.
 
-A variable that the user has set stays as it is, and of XLA_FLAGS every flag. Nothing here imports
-jax, which reads most of these when it is imported.
+What the user has set stays as it is, as does every flag in the user's XLA_FLAGS. Nothing here
+imports jax, which reads most of these when it is imported.
 """
 
 import functools
@@ -149,7 +149,7 @@ def _value(row: Row, workers_per_device: int) -> str | None:
 
 
 def _with_flags(flags: list[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """XLA_FLAGS with ours before the user's, because of two the later one is in force."""
+    """XLA_FLAGS with ours before the user's: of two values of a flag, the later one wins."""
     given = environ.get("XLA_FLAGS", "").split()
     if given and not given[0].startswith("-"):
         return {}  # it names a file of flags
@@ -162,8 +162,8 @@ def _with_flags(flags: list[str], environ: Mapping[str, str]) -> dict[str, str]:
 def xla_takes(*flags: str) -> bool:
     """Whether this jaxlib has these flags and values: XLA aborts a process at one that it has not.
 
-    A process is asked, without an accelerator. The plugins have the same flags, for JAX uses none
-    of another version than its own.
+    A subprocess without an accelerator tries them. The plugins have the same flags, because JAX
+    uses only plugins of its own version.
     """
     asked = subprocess.run(
         [sys.executable, "-c", "import jax; jax.devices()"],

@@ -26,7 +26,7 @@ from seqlab.trial import as_dict, flatten
 
 REFRESH_SECONDS = 2.0
 BLOCK_SECONDS = 30.0  # from one block of lines to the next, where there is no terminal
-MOST_OF_THE_TIME = 0.1  # what looking may take of it: a large grid is looked at less often
+MOST_OF_THE_TIME = 0.1  # share of it that looking may take: a large grid is looked at less often
 LATEST = 5
 SILENT_SECONDS = 3 * claims.BEAT_SECONDS
 BARS = "▁▂▃▄▅▆▇█"

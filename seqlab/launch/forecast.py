@@ -2,7 +2,7 @@
 
 Nothing is trained, and no device is used: memory and FLOP are those of the traced training step of
 one pack a line, the largest. Time is that of earlier results where there are any of the same kind.
-How long an accelerator takes at least, its arithmetic alone says.
+For an accelerator there is only a lower bound, from its peak arithmetic.
 """
 
 import json
@@ -110,7 +110,7 @@ def _cost(
     outline = experiment.outline(largest)
     dispatch = outline.dispatch
     traced = jax.make_jaxpr(dispatch.function)(*dispatch.arguments).jaxpr
-    # As a gradient is traced it has products that nobody reads; they are not compiled either.
+    # A traced gradient contains products that nothing reads; the compiler drops them as well.
     needed, _ = dce_jaxpr(traced, [True] * len(traced.outvars))
     flops = dot_flops(needed) / (len(largest) * outline.dispatch_steps)
     steps = outline.epoch_steps * outline.most_epochs

@@ -22,7 +22,7 @@ FINAL = (
 
 
 def platform() -> str:
-    """What workers compute on: gpu, tpu, or cpu where JAX is installed or told to do without."""
+    """What workers compute on: gpu, tpu, or cpu if JAX has neither or is told to use none."""
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         return "cpu"
     if any(find_spec(plugin) for plugin in ("jax_cuda12_plugin", "jax_cuda13_plugin")):

@@ -38,7 +38,7 @@ def judged(
     find: Callable[[], dict[str, Any]],
     began: float | None = None,
 ) -> dict[str, Any]:
-    """The result of a trial whose metrics a function finds, or does not.
+    """The result of a trial: the metrics that `find` returns, or what goes wrong in it.
 
     Args:
         plan: that it belongs to.

@@ -166,7 +166,7 @@ def begin(plan: Plan, trials: Sequence[Any]) -> Path:
 
 
 def is_there(folder: Path) -> bool:
-    """Whether a pack can be gone on with still."""
+    """Whether a pack can still be continued."""
     return (folder / MEMBERS).exists() and not (folder / SPLIT).exists()
 
 
@@ -184,7 +184,7 @@ def split(folder: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a pack; what it was is there no more from the first moment."""
+    """Remove a pack; it disappears in one step, before its files are deleted."""
     gone = folder.with_name(f".{folder.name}-{os.getpid()}.gone")
     with contextlib.suppress(FileNotFoundError):  # somebody else was first
         folder.rename(gone)

@@ -27,7 +27,7 @@ class Programs:
 
 
 def resident_bytes() -> int:
-    """Of the memory of this process, what is not swapped out; 0 where that is not told."""
+    """The resident memory of this process; 0 where the system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:

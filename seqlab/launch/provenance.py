@@ -20,7 +20,7 @@ from seqlab.launch import claims
 from seqlab.launch.environment import in_force
 
 PACKAGES = ("seqlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-# What starts trials and shows results: of the package, all that no result depends on.
+# The parts of the package that no result depends on: they start trials and show results.
 AROUND = (
     *("launch", "tables", "figures", "report", "cli.py", "commands.py"),
     *("results.py", "index.py", "frame.py", "forms.py", "rows.py", "aggregate.py"),
@@ -43,7 +43,7 @@ def here(source: Path | None = None) -> dict[str, Any]:
     Args:
         source: the file of the experiment.
     """
-    import jax  # here: who only looks needs no jax, which is slow to import
+    import jax  # here: only looking needs no jax, which is slow to import
 
     return code(source) | {
         "platform": jax.default_backend(),
@@ -59,7 +59,7 @@ def here(source: Path | None = None) -> dict[str, Any]:
 
 @functools.cache
 def code(source: Path | None = None) -> dict[str, Any]:
-    """The part of it that a launcher may ask for, too: it takes no device."""
+    """The part of the provenance that needs no device, so that a launcher can ask for it, too."""
     return {
         "git": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain")),
@@ -183,7 +183,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
     seen = found.columns(("wall_seconds", "provenance.finished"))
     seen = seen.filter(found.by_form(lambda form: "provenance" in form, bool))
     if seen.is_empty():
-        return "Nothing is known of where these results come from."
+        return "The origin of these results is not known."
     different = ("git", "git_dirty", "platform", "device", "machine")
     columns = [f"provenance.{name}" for name in different]
     origins = found.different(columns, "provenance")

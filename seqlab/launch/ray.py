@@ -190,7 +190,7 @@ def supervise(command: list[str], environment: dict[str, str]) -> None:
     worker = local.Local()
     try:
         worker.start_one(command)
-        while worker.poll(missing=1):  # how many only the launcher knows
+        while worker.poll(missing=1):  # only the launcher knows how many
             time.sleep(SUPERVISE_SECONDS)
     except BaseException:  # KeyboardInterrupt is Ray's word for being cancelled
         worker.stop()
@@ -209,7 +209,7 @@ def _for_workers(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself waits for minutes, and says so on the terminal, where nobody listens."""
+    """Raise InputError if the cluster does not answer; Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdigit()):
         return  # auto, local, or what Ray itself refuses at once
@@ -224,13 +224,13 @@ def _no_cluster(address: str, error: Exception) -> str:
 
 
 def _line(error: Exception, number: int) -> str:
-    """Of what it says, which may be a traceback."""
+    """One line of an error's message, which may be a traceback."""
     return (str(error).strip().splitlines() or [type(error).__name__])[number]
 
 
 @contextlib.contextmanager
 def _unheard() -> Iterator[None]:
-    """Ray says what it has to say of lost nodes on standard output, which is for tables."""
+    """Silence Ray, which reports lost nodes on standard output, where tables go."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         yield
 

@@ -64,11 +64,11 @@ OPTIONS = {
 }
 # The end of a job's time loses nothing, and short jobs start early; submitit's own is 5 minutes.
 DEFAULT_MINUTES = 60
-NOTICE_SECONDS = 90  # before the end of its time a job is told of it
-EARLY_SECONDS = 60  # or as much before that, says sbatch
-START_SECONDS = 30  # a job that is told before it can hear dies
+NOTICE_SECONDS = 90  # a job is signalled this long before its time limit
+EARLY_SECONDS = 60  # or up to this much earlier, by sbatch's manual
+START_SECONDS = 30  # a job that is signalled before its handlers are installed dies
 
-# A job in another state will run, runs, or is about to say how it ended.
+# A job in any other state will run, is running, or is about to report how it ended.
 OVER = {
     "BOOT_FAIL",
     "CANCELLED",
@@ -132,7 +132,7 @@ class Slurm:
             "timeout_min": DEFAULT_MINUTES,
             "slurm_signal_delay_s": NOTICE_SECONDS,
         }
-        cpus = self._parameters.get("cpus_per_task")  # since 22.05 srun does not have it of sbatch
+        cpus = self._parameters.get("cpus_per_task")  # since 22.05 srun does not inherit it
         executor.update_parameters(
             **defaults | self._parameters,
             slurm_additional_parameters={"requeue": True},  # else some clusters refuse to
@@ -191,7 +191,7 @@ class Job:
     command: tuple[str, ...]
 
     def __call__(self) -> None:
-        """Supervise the worker. For submitit, whose handlers of signals are there already."""
+        """Supervise the worker. Called by submitit, after it has installed its signal handlers."""
         told: list[int] = []
         requeue = signal.getsignal(signal.SIGUSR2)
         for number in (signal.SIGTERM, signal.SIGUSR2):
@@ -202,7 +202,7 @@ class Job:
         while not told and _poll(worker):
             time.sleep(SUPERVISE_SECONDS)
         worker.stop()
-        # Not by the signal's name: SIGTERM is of scancel, or of a preemption that leaves some time.
+        # The signal does not tell: scancel sends SIGTERM, and so does a preemption with grace time.
         if told and callable(requeue) and not _is_cancelled():
             requeue(signal.SIGUSR2, None)  # `checkpoint`, `scontrol requeue`, `sys.exit`
 
@@ -218,9 +218,9 @@ def _poll(worker: Local) -> bool:
 
 @contextmanager
 def _for_the_job_alone():
-    """Workers started in here do not hear SLURM, which signals all processes of a job.
+    """Workers started in here block SLURM's signals, which go to all processes of a job.
 
-    They hear of it from their job, once: a second signal would have them drop what they save.
+    The job passes one on to them: a second signal would make them abandon the save.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR2))
     try:
@@ -272,9 +272,9 @@ def _any_left(jobs: Iterable[str]) -> bool:
 
 
 def _states(jobs: Iterable[str]) -> dict[str, str] | None:
-    """The state of each job that squeue knows, and it forgets the finished; None without answer.
+    """The state of each job that squeue knows (it forgets finished ones); None without an answer.
 
-    Not of sacct, which needs a database that many clusters do without.
+    Not from sacct, which needs a database that many clusters do not have.
     """
     command = ["squeue", "-h", "-r", "-t", "all", "-o", "%i|%T", "-j", ",".join(jobs)]
     try:

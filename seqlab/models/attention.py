@@ -1,6 +1,6 @@
 """Attention: what a decoder reads of a memory, as pure functions of params.
 
-An attention scores each place s of a memory for a query, and reads their mean by those weights:
+An attention scores each place s of a memory against a query, and reads the weighted mean:
 
     e_s = score(query, memory_s)
     α   = softmax(e), over the real places alone
@@ -13,7 +13,7 @@ Shapes, beside B, T and H:
     Q  columns of the query
     A  columns of the keys
 
-A score of one's own is one `Attention`, and one line in `ATTENTIONS`.
+To add a score, write one `Attention` and one line in `ATTENTIONS`.
 """
 
 import math
@@ -51,7 +51,7 @@ class Attention(NamedTuple):
 
     Attributes:
         init: (key, query_dim, memory_dim) -> params, a flat dict keyed by the equation's symbols.
-        keys: (params, values [B, S, M]) -> keys [B, S, A], all that waits for no query.
+        keys: (params, values [B, S, M]) -> keys [B, S, A], all that does not depend on a query.
         attend: (params, query [B, Q], memory) -> (context [B, M], weights [B, S]).
     """
 
@@ -78,7 +78,7 @@ def masked_softmax(
     if lengths is None:
         return jax.nn.softmax(scores)
     real = real_steps(lengths, scores.shape[1])
-    # Not -inf: of a row with nothing real that would make NaN.
+    # Not -inf, which would give NaN for a row of length 0.
     lowest = jnp.finfo(scores.dtype).min
     return jnp.where(real, jax.nn.softmax(jnp.where(real, scores, lowest)), 0.0)
 
@@ -126,7 +126,7 @@ def _dot(
     return _read(jnp.einsum("ba,bsa->bs", query, memory.keys), memory)
 
 
-# What params there are, each drawn from U[-1/√n, 1/√n], n what it is summed over; biases are 0.
+# The params, each drawn from U[-1/√n, 1/√n] with fan-in n; biases are 0.
 
 
 def _drawn(key: PRNGKeyArray, **shapes: tuple[int, ...]) -> Params:

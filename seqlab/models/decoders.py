@@ -1,8 +1,8 @@
 """Decoders: recurrent layers that may attend to a memory as they run.
 
-A decoder takes the embedded symbols xs [B, T, D] and what it remembers of the source, and returns
-(carry, outputs [B, T, O], weights [B, T, S]), or None for weights where it does not attend. Memory
-and carry are those of one `unroll`; a decoder run symbol by symbol gives the same as at once.
+A decoder takes the embedded symbols xs [B, T, D] and its memory of the source, and returns
+(carry, outputs [B, T, O], weights [B, T, S]); weights are None where it does not attend. A decoder
+run symbol by symbol, its carry passed on, gives the same as over all T at once.
 
     decoder                     attends                         outputs
     PlainDecoder                not at all                      y_t
@@ -29,7 +29,7 @@ from seqlab.recurrence import Symbols, plain_unroll, unroll
 
 
 class PlainDecoder(nn.Module):
-    """Layers that know of the source what their first carry tells them. Source: Sutskever 2014.
+    """Layers that see the source only through their initial carry. Source: Sutskever 2014.
 
     Attributes:
         stack: layers of one direction.
@@ -94,8 +94,8 @@ def attentive(cell: Cell, attention: Attention) -> Callable:
 class AttentiveRNN(nn.Module):
     """One cell over time that attends before each step. See `attentive`.
 
-    To a cell in which x stands without a matrix, as MUT1 and MUT2, what it is given is brought to
-    its own width by W_j.
+    For a cell that uses x without a matrix, as MUT1 and MUT2 do, W_j projects the input to the
+    cell's width.
     """
 
     cell: Cell
@@ -161,7 +161,7 @@ class AttentiveStack(nn.Module):
 class AttentiveInputDecoder(nn.Module):
     """The context is part of the first layer's input. Source: Bahdanau et al. 2015.
 
-    The maxout layer of the paper between y_t and the logits is not here.
+    The paper's maxout layer between y_t and the logits is left out.
     """
 
     stack: AttentiveStack
@@ -184,7 +184,7 @@ class AttentiveInputDecoder(nn.Module):
 
 
 class ShowAttendTellDecoder(nn.Module):
-    """The context is part of the first layer's input, and symbol and context of the output.
+    """The context enters the first layer's input; symbol and context enter the output.
 
         output_t = x_t + y_t L_h + c_t L_z
 
@@ -216,7 +216,7 @@ class ShowAttendTellDecoder(nn.Module):
 
 
 class AttentiveOutputDecoder(nn.Module):
-    """Each output of the layers attends; the layers do not wait for it.
+    """Each output of the layers attends; the recurrence does not depend on the context.
 
         c_t, α_t = attend(y_t, memory)
         output_t = tanh([c_t, y_t] W_c)

@@ -1,4 +1,4 @@
-"""What comes next of a drawing, as a density: a mixture of Gaussians of the plane, and a pen.
+"""The density of a drawing's next step: a mixture of 2-D Gaussians, and the pen's state.
 
     p(Δ) = Σ_m π_m N(Δ; μ_m, Σ_m),   Σ_m of the deviations σ and the correlation ρ
     p(pen) = softmax(q): down, up, or the drawing is over
@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from seqlab.losses import LOG_2_PI
 
 PENS = 3  # down, up, end
-# Wider than what is learnt, and narrow enough for float32: a density and its gradient are finite
-# whatever a network says.
+# Wider than anything learnt, and narrow enough for float32: the density and its gradient are finite
+# whatever the network outputs.
 LOG_DEVIATION = -10.0, 10.0
 CORRELATION = 5.0  # before tanh: |ρ| ≤ 0.9999
 
@@ -40,12 +40,12 @@ class Mixture(NamedTuple):
 
 
 def outputs(num_components: int) -> int:
-    """How many numbers a network has to say: 6 for each Gaussian, and 3 for the pen."""
+    """How many outputs a network needs: 6 for each Gaussian, and 3 for the pen."""
     return 6 * num_components + PENS
 
 
 def split(said: Float[Array, "*N K"]) -> Mixture:
-    """The density that a network's numbers stand for.
+    """The density that a network's outputs parametrise.
 
     π = softmax,  σ = exp,  ρ = tanh; means and logits as they are.
     """

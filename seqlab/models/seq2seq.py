@@ -1,8 +1,8 @@
 """Networks that write a sequence: one to many, and many to many with a delay.
 
-Both are taught by what they should have written: the symbols they are given are the targets, one
-step late. What a row of them is padded with has no effect on the steps before it. To write without
-a teacher they are run symbol by symbol; see `seqlab.decoding`:
+Both are trained by teacher forcing: the symbols they are given are the targets, one step late.
+What a row is padded with has no effect on the steps before it. To generate, run them symbol by
+symbol; see `seqlab.decoding`:
 
     memory, carry = model.apply(params, source, lengths, method="encode")
     step = functools.partial(model.apply, params, memory, method="step")
@@ -26,7 +26,7 @@ from seqlab.models.sequence import Embedding, SymbolEmbedding, symmetric_uniform
 class Bridge(nn.Module):
     """The carry of a decoder, made from a summary: each array of it is tanh(summary W + b).
 
-    What is not floating point stays as the cell begins with it. Source: Bahdanau et al. 2015,
+    Leaves that are not floating point keep the cell's initial value. Source: Bahdanau et al. 2015,
     appendix A.2.2; Xu et al. 2015, section 3.1.2.
     """
 

@@ -158,7 +158,7 @@ class OneHot(nn.Module):
         lengths: Int[Array, " B"] | None = None,
         dropout_rate: Array | float | None = None,
     ) -> Symbols:
-        """What is known of a symbol is not dropped out."""
+        """Dropout does not apply to one-hot inputs."""
         return Symbols(_without_padding(symbols, lengths), jnp.eye(self.num_symbols))
 
 
@@ -250,7 +250,7 @@ class Classifier(nn.Module):
             summary = mean(ys, lengths)
         elif self.pooling == "attention":
             weights = masked_softmax(self._scores(ys), lengths)
-            self.sow("intermediates", "attention", weights)  # for who asks to see it
+            self.sow("intermediates", "attention", weights)  # for callers that collect it
             summary = jnp.einsum("bt,bth->bh", weights, ys)
         else:
             names = get_args(Pooling)

@@ -34,7 +34,7 @@ class Posterior(NamedTuple):
 class Sketcher(nn.Module):
     """p(step | steps so far) = mixture(y_t W + b), y = stack([steps, z] W_e + b_e).
 
-    Without a z it is asked for nothing but drawings like those of its training.
+    Without z it is unconditional: it models the drawings it is trained on.
 
     Attributes:
         stack: layers of one direction.
@@ -71,7 +71,7 @@ class Sketcher(nn.Module):
 
 
 class Unconditional(nn.Module):
-    """A sketcher that is told nothing of a drawing but its steps so far.
+    """A sketcher conditioned on nothing but the steps so far.
 
     Attributes:
         sketcher: what draws.
@@ -103,7 +103,7 @@ class Unconditional(nn.Module):
 
 
 class SketchVAE(nn.Module):
-    """A sketcher that is told what a drawing is, in Z numbers:
+    """A sketcher conditioned on a latent z of Z numbers, which the encoder infers:
 
         h = encoder(drawing),  μ = h W_μ + b_μ,  log σ² = h W_σ + b_σ
         z = μ + σ ε,  first carry = tanh(z W_z + b_z)
@@ -136,7 +136,7 @@ class SketchVAE(nn.Module):
         noise: Float[Array, "B Z"],
         dropout_rate: Array | float | None = None,
     ) -> tuple[Float[Array, "B T K"], Posterior]:
-        """The numbers of a density for each step, and what z was drawn from with the noise ε."""
+        """The parameters of a density for each step, and the posterior that z is sampled from."""
         posterior = self.encode(drawings, lengths, dropout_rate)
         z = posterior.mean + jnp.exp(0.5 * posterior.log_variance) * noise
         _, said = self.sketcher(given, self.begin(z), z, dropout_rate)

@@ -1,7 +1,7 @@
-"""Networks that look: at a picture that is to be described, or that something is asked about.
+"""Networks for pictures and words: captioning and visual question answering.
 
-What the eye sees is a grid of features. A decoder begins with a summary of it, and may attend to
-the grid at each word that it writes or reads.
+The eye turns a picture into a grid of features. A decoder begins with a summary of the grid, and
+may attend to it at each word that it writes or reads.
 """
 
 from typing import Any
@@ -43,8 +43,8 @@ class Eye(nn.Module):
 def patches(images: Float[Array, "N H W C"], stride: int) -> Float[Array, "N h w 9*C"]:
     """What a kernel of 3 x 3 sees at every place, or every second: h = ⌈H / stride⌉, zeros around.
 
-    A convolution is a product with it. XLA's own takes twenty times as long on a CPU, where it is
-    in a loop, as the steps of a dispatch are.
+    A convolution is then one matrix product. XLA's own convolution takes twenty times as long on a
+    CPU inside a loop, which is where the steps of a dispatch run.
     """
     out = [-(-size // stride) for size in images.shape[1:3]]
     ends = [stride * (n - 1) + 1 for n in out]
@@ -74,7 +74,7 @@ def places(grid: Float[Array, "B h w D"]) -> Float[Array, "B L D"]:
 class Captioner(nn.Module):
     """One to many: p(next word | all words so far, picture).
 
-    The first carry is made from the largest of each feature over the grid; with attention each word
+    The first carry is made from the maximum of each feature over the grid; with attention each word
     looks at the grid.
 
     Source: Xu et al. 2015, where the first carry is of the mean; without attention, Vinyals et al.
@@ -160,6 +160,6 @@ class Answerer(nn.Module):
 
 
 def at_last(values: Float[Array, "B T D"], lengths: Int[Array, " B"]) -> Float[Array, "B D"]:
-    """Of each row that of its last step; of a row of length 0, of its first."""
+    """The value at the last step of each row; at its first where the row has length 0."""
     last = jnp.maximum(lengths - 1, 0)
     return jnp.take_along_axis(values, last[:, None, None], axis=1)[:, 0]

@@ -1,4 +1,4 @@
-"""What a recurrence is given, checked, and put in the order of time."""
+"""The arguments of a recurrence: checked, and made time-major."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +15,9 @@ from seqlab.cells import Cell
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Symbols:
-    """Inputs of which each is a row of a table: x_t = table[ids_t]. One-hot: the unit matrix.
+    """Inputs that are rows of a table: x_t = table[ids_t]. The identity makes them one-hot.
 
-    What a step computes of x alone by products is then computed for the V rows of the table, if
-    that is fewer than B·T, and looked up.
+    Products of x alone are then computed for the V rows of the table, if V < B·T, and looked up.
 
     Attributes:
         ids: which row, [B, T].
@@ -47,7 +46,7 @@ class Symbols:
 def checked(
     cell: Cell | Callable, params: Any, carry: Any, xs: Array | Symbols, lengths: Array | None
 ) -> Any:
-    """The carry to begin with, when all arguments fit each other.
+    """The initial carry, after checking that all arguments fit each other.
 
     Raises:
         ValueError: one does not; the message names it, in the letters B, T, D and H.
@@ -109,7 +108,7 @@ def _looked_up(step: Callable) -> Callable:
 
 
 def _check_step(step: Callable, params: Any, carry: Any, xs: Array | Symbols) -> None:
-    """The carry that a step returns is like the one it takes."""
+    """Raise ValueError unless a step returns a carry like the one it takes."""
     batch_size, _, input_dim = xs.shape
     x = jax.ShapeDtypeStruct((batch_size, input_dim), xs.dtype)
     after, _ = jax.eval_shape(step, params, carry, x)

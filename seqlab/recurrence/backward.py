@@ -12,11 +12,11 @@ from seqlab.recurrence.split import shape_of
 
 
 class Source(NamedTuple):
-    """Where the cotangent of a value is, when the backward loop is done.
+    """Where the cotangent of a value is after the backward loop.
 
     Attributes:
-        stack: which of the stacks that the loop has written.
-        columns: from which column of it to which; None for all.
+        stack: index into the stacks that the loop has written.
+        columns: first column and end in it; None for all.
     """
 
     stack: int
@@ -24,7 +24,7 @@ class Source(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """One step backward without what it does not use.
+    """One step backward, pruned to the arguments it uses.
 
     Attributes:
         call: (from_params, weights transposed, step, d_carry, d_outputs), flat, as used ->

@@ -82,7 +82,7 @@ class Program:
     def forward_and_save(
         self, params: Values, carry: Values, inputs: Values
     ) -> tuple[tuple[Values, Values], Saved]:
-        """As `forward`; and what the way back is going to read."""
+        """As `forward`, plus what the backward pass will read."""
         from_params = self.parts.from_params(params)
         weights = self.parts.weights(from_params)
         keep = jax.tree.map(
@@ -127,13 +127,13 @@ class Program:
     ) -> tuple[Values, Values, Values]:
         """The cotangents of params, of the first carry and of the inputs."""
         parts, split, sources = self.parts, self.parts.split, self.back.sources
-        if self.recompute:  # not before the cotangents are there, and not as part of the way there
+        if self.recompute:  # after the cotangents, and not as a part of the forward pass
             saved, cotangents = lax.optimization_barrier((saved, cotangents))
         from_params, pull_params = jax.vjp(parts.from_params, saved.params)
         steps, inputs = self._steps(saved), saved.inputs
         if self.recompute:
             d_first, written, known = self._loop_again(from_params, steps.carry, inputs, cotangents)
-            # The products after the loop wait for it: what they read would be laid out beside it.
+            # The products after the loop wait for it, or what they read would be live during it.
             carry, inputs = after(written, (steps.carry, inputs))
             steps = Step(carry, parts.from_inputs(from_params, inputs), known)
         else:
@@ -221,7 +221,7 @@ class Program:
         values, length = (carry, inputs, d_outputs), len(inputs[0])
         _, shapes = jax.eval_shape(results, d_last, jax.tree.map(lambda stack: stack[0], values))
         empty = jax.tree.map(lambda one: jnp.zeros((length, *one.shape), one.dtype), shapes)
-        # Those that `lax.scan` makes for its results wait for nothing: not even for the way there.
+        # The buffers that `lax.scan` itself makes would not even wait for the forward pass.
         state = d_last, after(cotangents, empty)
         (d_first, (written, known)), _ = self._scan(
             body, state, (values, jnp.arange(length)), not self.reverse, length
@@ -259,8 +259,8 @@ class Program:
 def _places(split: Split, keep: Step, known: list[Var]) -> dict[int, int]:
     """Where the loop may write what it keeps: over an input it has just read for the last time.
 
-    Only where nothing but that result comes of the input, as σ(h @ w + x) of x. Elsewhere XLA would
-    have to copy all steps of the input in every step.
+    Only where the result is all that is computed from the input, as σ(h @ w + x) from x. Elsewhere
+    XLA would have to copy all steps of the input in every step.
 
     Returns:
         For each known value that has a place, the position of the input.

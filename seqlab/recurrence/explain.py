@@ -1,4 +1,4 @@
-"""What the compiler makes of a cell, for people."""
+"""What `unroll` makes of a cell, as text for people."""
 
 from collections import Counter
 from collections.abc import Callable

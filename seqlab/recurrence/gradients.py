@@ -32,10 +32,10 @@ def products_gradient(parts: Parts, left_sides: Values, d_groups: Values) -> lis
 def sums_gradient(
     parts: Parts, sources: list[Source], stacks: Values, merged: bool
 ) -> list[Array | None]:
-    """What is added has the cotangent of the sum, over all T·B rows.
+    """A term of a sum has the sum's cotangent, here summed over all T·B rows.
 
-    `merged`: sum over all columns of a stack, then take those of each sum. XLA:CPU would write
-    them to memory for all T.
+    `merged`: sum all columns of a stack, then slice out those of each term. If sliced first,
+    XLA:CPU would write the slices to memory for all T.
     """
     gradients: dict[Var, Array] = {}
     for var, source in zip(parts.sums.values(), sources, strict=True):

@@ -1,8 +1,8 @@
 """A linear function with a transpose of its own.
 
-`jax.custom_vjp` gives a function a backward pass and takes forward mode away from it. Here nothing
-is taken away: tangents are JAX's own, and only where JAX transposes that linear map, which is what
-reverse mode is, does the fast backward pass run.
+`jax.custom_vjp` gives a function a backward pass at the price of forward mode. Here both remain:
+tangents are JAX's own, and the fast backward pass runs only where JAX transposes that linear map,
+as reverse mode does.
 """
 
 from collections.abc import Callable
@@ -123,7 +123,7 @@ def _batched(operands, axes, *, maps: Maps):
     )
     start = maps.num_point + maps.num_saved
     point_axes, saved_axes = list(axes[: maps.num_point]), list(axes[maps.num_point : start])
-    # Every tangent gets the axis: what its cotangent has to be summed over later is JAX's affair.
+    # Every tangent gets the axis; where its cotangent must be summed over it later, JAX does so.
     tangents = [
         batching.bdim_at_front(operand, axis, size)
         for operand, axis in zip(operands[start:], axes[start:], strict=True)

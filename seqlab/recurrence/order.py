@@ -14,9 +14,9 @@ Tree = TypeVar("Tree")
 def after(done: Any, values: Tree) -> Tree:
     """`values`; whatever is computed from them waits for `done`.
 
-    XLA:CPU drops every `optimization_barrier` before it puts the instructions in an order, merges
-    what the two sides of it have in common, and computes each thing as early as it can. So it would
-    hold over both loops what is needed after them. A value that does depend on `done` has to wait.
+    XLA:CPU drops every `optimization_barrier` before it schedules, merges what the two sides of it
+    have in common, and computes everything as early as it can. What is needed only after both loops
+    would thus be held throughout them. A value that really depends on `done` has to wait.
 
     Args:
         done: arrays in any tree.
@@ -42,7 +42,7 @@ def _floats(tree: Any) -> list[Array]:
 
 @jax.custom_batching.custom_vmap
 def _above_infinity(number: Float[Array, ""]) -> Bool[Array, ""]:
-    """False, which no compiler knows."""
+    """False, which no compiler can prove."""
     return number > jnp.inf
 
 

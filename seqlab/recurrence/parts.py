@@ -35,7 +35,7 @@ Values: TypeAlias = list[Any]  # of arrays, or of what stands for them: shapes, 
 
 
 class Step(NamedTuple):
-    """What one step goes by; with a leading axis T, all steps.
+    """The values of one step; with a leading axis T, those of all steps.
 
     Attributes:
         carry: the carry before the step.
@@ -188,8 +188,8 @@ class Parts:
     def meetings(self, from_params: Values, at: Values, step: Step) -> tuple[Values, Values]:
         """Where params enter a step: the results of its borders, and the left side of each group.
 
-        The derivative of the results with respect to `from_params` is that of each operation by
-        itself: what its other operands depend on is computed from `at`, which holds the same.
+        Each result is differentiated with respect to `from_params` through its own operation alone:
+        the other operands are computed from `at`, which holds the same values.
         """
         env = self._in_loop(at, step.carry, step.inputs)
         own = dict(zip(self.split.from_params, from_params, strict=True))

@@ -126,7 +126,7 @@ def split(
     jaxpr = jax.make_jaxpr(written_out)(*avals)
     jaxpr = jax.make_jaxpr(lambda *values: _regroup(jaxpr, kinds, values, time))(*avals)
     if jaxpr.consts:
-        raise CannotSplit("an array that JAX has made a constant of")
+        raise CannotSplit("it contains an array that JAX has made a constant")
     main, _ = dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.out_avals), instantiate=True)
     num_carry_out = len(jax.tree.leaves(shapes[0]))
     parts = _partition(main, kinds, num_params, sizes[1], num_carry_out, time)
@@ -165,7 +165,7 @@ def _write_out(jaxpr: Jaxpr, consts: Iterable, values: Iterable) -> list[Any]:
 
 
 class _Sum(NamedTuple):
-    """Terms of a sum that nothing but a longer sum has asked for yet."""
+    """Terms of a sum that only a longer sum has used so far."""
 
     terms: list[tuple[int, Any]]
 
@@ -184,7 +184,7 @@ class _Sum(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A row of a table for each example, that only products have asked for yet.
+    """A row of a table for each example, used only by products so far.
 
     table[ids] @ w = (table @ w)[ids], and a table has fewer rows than there are inputs.
     """

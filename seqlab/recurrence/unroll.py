@@ -37,7 +37,7 @@ def unroll(
 ) -> tuple[Any, Any]:
     """Run a cell over time: carry_t, y_t = step(params, carry_{t-1}, x_t).
 
-    The result is that of `plain_unroll`; the program is another. See `explain`.
+    The result is that of `plain_unroll`, by a faster program; see `explain`.
 
     Args:
         cell: a `Cell`, or the bare step function `(params, carry, x [B, D]) -> (carry, y [B, H])`.
@@ -49,23 +49,23 @@ def unroll(
         reverse: run from the last real step of each row to the first. ys[:, t] still belongs to
             xs[:, t].
         save: what is kept for the backward pass. Peaks and times are those of forward and backward
-            by lstm, gru, mut1 and mut3 on two CPU cores, next to "products".
+            for lstm, gru, mut1 and mut3 on two CPU cores, relative to "products".
             "products": all it reads; the fastest.
             "carries": the carry before each step; the backward loop computes the rest of each step
             again, and its products with it. 0.54 to 0.63 of the peak, about 1.3 of the time.
-            "segments": the carry before each of √T segments, which are run again one by one. For
-            all T there is little more than xs and ys: 0.2 to 0.25 of the peak at T = 400, about 1.2
-            of the time, up to 1.5 where T is small.
-        product_dtype: bfloat16, for instance: the sides of every matrix product are rounded to it,
-            and the sums are float32. Everything else keeps its dtype, the carry above all.
+            "segments": the carry before each of √T segments, which are run again one by one. Little
+            more than xs and ys is held for all T: 0.2 to 0.25 of the peak at T = 400, about 1.2 of
+            the time, up to 1.5 where T is small.
+        product_dtype: such as bfloat16; the operands of every matrix product are rounded to it, and
+            sums are float32. Everything else keeps its dtype, the carry above all.
 
     Returns:
         The carry after the last step, and ys [B, T, H].
 
     Raises:
         ValueError: an argument has another shape or dtype than the cell expects; the step does not
-            return a carry like the one it takes; product_dtype, of a step that can only run as a
-            plain scan.
+            return a carry like the one it takes; product_dtype is set and the step can only run as
+            a plain scan.
     """
     if save not in SAVE:
         raise ValueError(f"save must be one of {', '.join(SAVE)}, got {save!r}")

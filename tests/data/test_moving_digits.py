@@ -172,7 +172,7 @@ def test_a_clip_is_a_function_of_the_seed():
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"says": "motions"}, r"says is no 'motions'\. Did you mean 'motion'\?"),
+        ({"says": "motions"}, r"says: no target 'motions'\. Did you mean 'motion'\?"),
         ({"frames": 3}, "frames must be 4 or more, not 3"),
         ({"size": 27}, "size must be from 28 to 256, not 27"),
         ({"seen": 0}, "seen must be from 1 to 100, not 0"),

@@ -24,7 +24,7 @@ class Network(NamedTuple):
     """A network and the images it is meant for.
 
     Attributes:
-        module: as when it infers, without auxiliary classifiers.
+        module: as used for inference, without auxiliary classifiers.
         input_shape: (H, W, C).
     """
 

@@ -48,11 +48,11 @@ def output_size(size: int, window: int, stride: int = 1, padding: int = 0) -> in
 
 
 def once(x: Array) -> Array:
-    """x; on a CPU it is computed once, and not anew by all that read it.
+    """x, computed once on a CPU and not again in every kernel that reads it.
 
-    XLA for CPUs puts a sum of skips into every kernel that reads it, and with it the sum before
-    that, back to the first block: a step of ResNet-56 took five times as long. A branch that is
-    never taken is what it does not look behind. Elsewhere, and in value, this is the identity.
+    XLA for CPUs fuses a sum of skips into every kernel that reads it, and with it the sum before
+    that, back to the first block: a step of ResNet-56 took five times as long. It does not fuse
+    across a conditional, so x goes through one. In value, and elsewhere, this is the identity.
     """
 
     def behind_a_branch(x: Array) -> Array:
@@ -84,10 +84,10 @@ class Convolution(nn.Module):
     Attributes:
         features: channels of the output.
         window: height and width.
-        stride: of the places that the window takes.
+        stride: between neighbouring positions of the window.
         padding: zeros on each side, "VALID" for none, or "SAME" for an output of the input's size.
         groups: parts of the channels that do not see each other.
-        dilation: distance of the window's neighbours.
+        dilation: distance between neighbouring taps of the window.
         use_bias: add one number for each channel.
         kernel_init: draws [height, width, inputs / groups, outputs].
         bias_init: draws [outputs].

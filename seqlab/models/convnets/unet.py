@@ -16,7 +16,7 @@ he_fan_in = nn.initializers.he_normal()
 
 
 class UNet(nn.Module):
-    """Down by convolutions and pools, up by convolutions that see the map of their size again.
+    """A contracting and an expanding path, joined by a skip connection at each level.
 
     Attributes:
         widths: channels of each level, from the full size down.
@@ -60,7 +60,7 @@ def two_convolutions(x: Array, width: int, padding: str, name: str) -> Array:
 
 
 def halve(x: Array, name: str) -> Array:
-    """A pool that needs an even number of rows and columns, else the way up would not meet them."""
+    """A 2×2 pool; rows and columns must be even, or the upsampled map would not match the skip."""
     _, height, width, _ = x.shape
     if height % 2 or width % 2:
         raise ValueError(f"{name}: window 2×2 does not divide its input {height}×{width}")
