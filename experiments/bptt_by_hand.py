@@ -6,20 +6,20 @@
     ∂E_t/∂W = Σ_{k=0}^{t} ∂E_t/∂ŷ_t · ∂ŷ_t/∂h_t · ∂h_t/∂h_k · ∂⁺h_k/∂W
     ∂h_t/∂h_k = Π_{j=k+1}^{t} ∂h_j/∂h_{j−1}
 
-Claim (the decks): this sum is the gradient; what is far back in time vanishes from it, or explodes.
-The slide prints ∂h_k/∂W. The sum is the gradient if h_{k−1} is held fixed there, written ∂⁺: the
-whole derivative of h_k has the terms before k in it, and term k would count t − k + 1 times.
+Claim (the decks): this sum is the gradient; the terms of distant steps vanish from it, or explode.
+The slide prints ∂h_k/∂W. The sum is the gradient only if h_{k−1} is held fixed there, written ∂⁺:
+the total derivative of h_k contains the terms before k, so term k would count t − k + 1 times.
 
     python launch.py run bptt_by_hand                        seconds; every budget is the same
     python launch.py table bptt_by_hand --only steps=4       the slide's own sum
     python launch.py plot bptt_by_hand                       the norms over t − k
 
 Protocol: the decks' exercise, vocabulary h, e, l, o, one-hot, two hidden units; the next letter of
-hello, in four steps, or of hellohello… in twenty. W turns by an angle and stretches by its spectral
-radius ρ, so that ‖∂h_t/∂h_k‖ ≤ ρ^(t−k): below 1 the gradient must vanish, above 1 it explodes only
-where tanh is not saturated. `signal` multiplies U and h_{−1}; when it is small, tanh is linear.
-The terms are added from k = t backwards. Each sum on the way is the gradient of backpropagation
-truncated to t − k + 1 steps, and is set against jax.grad with stop_gradient on h_{k−1}. In float64.
+hello, in four steps, or of hellohello… in twenty. W is a rotation scaled by its spectral radius ρ,
+so that ‖∂h_t/∂h_k‖ ≤ ρ^(t−k): below 1 the gradient must vanish, above 1 it explodes only where tanh
+is not saturated. `signal` multiplies U and h_{−1}; when it is small, tanh is linear. The terms are
+added from k = t backwards. Each partial sum is the gradient of backpropagation truncated to
+t − k + 1 steps, and is compared with jax.grad with stop_gradient on h_{k−1}. In float64.
 
 Source: the deck "Tensorflow day 3", backpropagation through time; Pascanu, Mikolov and Bengio, On
 the difficulty of training recurrent neural networks, 2013, for the bound.
@@ -251,12 +251,13 @@ COLUMNS = (
     Column("verdict", "verdict"),
 )
 NOTES = (
-    "∂E_t/∂V is one term. Of ∂E_t/∂W the terms are added from k = t backwards; share: of the sum "
-    "of their norms; sum: of terms k to t, the gradient truncated to this window of steps; left "
-    "out: the norm of the sum of the terms before k, by that of the whole gradient.",
-    "Norms are Frobenius', of ∂h_t/∂h_k the spectral. Off JAX: the largest difference of an entry "
-    "of ∂E_t/∂V, or of the sum, to jax.grad's, by the largest entry where that is below 1.",
-    f"Of {DECK_STEPS} steps all errors are shown, of other numbers the last.",
+    "∂E_t/∂V is one term. The terms of ∂E_t/∂W are added from k = t backwards. share: of the sum "
+    "of their norms. sum: terms k to t, the gradient truncated to this window of steps. left out: "
+    "the norm of the sum of the terms before k, relative to that of the whole gradient.",
+    "Norms are Frobenius norms, for ∂h_t/∂h_k spectral. off JAX: the largest difference of any "
+    "entry of ∂E_t/∂V, or of the sum, from jax.grad's, relative to the largest entry if that is "
+    "below 1.",
+    f"With {DECK_STEPS} steps the gradients of all E_t are shown, otherwise those of the last.",
 )
 
 

@@ -1,7 +1,7 @@
-"""What is in a picture, in words: one picture seen, many words written.
+"""Image captioning: one picture seen, many words written.
 
-Claim: who looks at the picture again before each word describes it better than who has to remember
-it, and looks where the word is.
+Claim: a decoder that attends to the picture before each word describes it better than one that has
+to remember it, and attends to what the word names.
 
     python launch.py run captioning --budget smoke                   easy_vqa, a short run; a minute
     python launch.py run captioning                                  an hour on two cores
@@ -11,17 +11,17 @@ it, and looks where the word is.
     python launch.py plot captioning                                 where each word looks
     python launch.py sample captioning --prompt picture.png
 
-Protocol: ours. easy_vqa: pictures of one shape, of which seqlab says three things, in words made
-from the published answers; nlvr: pictures of three boxes, with the sentences of people that are
-true of them; test splits as published. Photographs with captions of people are the COCO captions of
+Protocol: ours. easy_vqa: pictures of one shape, each with three captions that seqlab makes from the
+published answers; nlvr: pictures of three boxes, captioned by those human-written sentences that
+are true of them; test splits as published. Photographs with human captions are the COCO captions of
 tensorflow-datasets, the first 10,000 of Karpathy's train and 1,000 of his test, 64 pixels a side,
-which is not the published protocol. An eye of four convolutions, a decoder of one layer, with a
-forget bias of 1, without which little of a picture that has been seen once is left at the word that
-needs it; Adam. The epoch with the best validation loss writes the test split by beam search. BLEU-4
-is sacrebleu's against all that is said of a picture.
+which is not the published protocol. An eye of four convolutions; a decoder of one layer with a
+forget bias of 1, without which little of a picture seen only once is left by the word that needs
+it; Adam. The epoch with the best validation loss captions the test split by beam search. BLEU-4 is
+sacrebleu's, against all captions of a picture.
 
-Source: Vinyals et al. 2015, Show and Tell; Xu et al. 2015, Show, Attend and Tell. The looks of a
-word are gated by β and, with λ = 1, regularised to be spread over the picture, equation 14.
+Source: Vinyals et al. 2015, Show and Tell; Xu et al. 2015, Show, Attend and Tell. The attention of
+a word is gated by β and, with λ = 1, regularised to spread over the picture, equation 14.
 """
 
 import functools
@@ -138,7 +138,7 @@ def check(trial: Trial) -> None:
     if model.spread < 0:
         raise InputError(f"model.spread must be at least 0, got {model.spread}")
     if model.spread and model.attention == "no_attention":
-        raise InputError("model.spread is of looks: it is 0 where model.attention is no_attention")
+        raise InputError("model.spread regularises attention: with no_attention it must be 0")
     picture, word = jnp.zeros((1, 8, 8, 3), jnp.uint8), jnp.zeros((1, 1), jnp.int32)
     jax.eval_shape(network(trial, 1).init, jax.random.key(0), picture, word)
 
@@ -249,9 +249,9 @@ def most_frequent(dataset: CaptionDataset) -> float:
 def looks(
     images: np.ndarray, said: Sequence[list[str]], lines: Sequence[writing.Line]
 ) -> list[dict[str, Any]]:
-    """Of some test pictures evenly far apart: the picture, and where each word looked in it.
+    """A few evenly spaced test pictures, each with the attention weights of every word over it.
 
-    Weights are of the grid row by row; there are none without attention.
+    Weights are over the grid, row by row; there are none without attention.
     """
     kept, grid = [], list(grid_of(EYE, *images.shape[1:3]))
     for n in np.linspace(0, len(images) - 1, KEPT, dtype=int).tolist():

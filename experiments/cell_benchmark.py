@@ -6,13 +6,13 @@ Claim: a cell that is written as one equation is as fast as what others have wri
     python launch.py run cell_benchmark                    four shapes; half an hour on two cores
     python launch.py run cell_benchmark --budget paper     all that there is; many hours on a GPU
 
-Protocol: same weights, same input. Before its time is taken a program is held to the plain scan in
-float32; what computes something else is not timed. One column is no competitor but a floor: the
-matrix products of our program alone, whose ratio is their share of our time. The two programs take
-turns in one process, A, B, B, A, in samples of 20 ms or more; a ratio is the median over these.
-What is timed: all of the call, input product included. One trial at a time, with all cores: a
-machine that does other work shows in the ratio of our samples to each other, and is marked. Results
-of another machine belong in another --results-dir.
+Protocol: same weights, same input. Before it is timed, a program's outputs are checked against the
+plain scan in float32; a program that disagrees is not timed. One column is a floor, not a
+competitor: the matrix products of our program alone, whose ratio is their share of our time. The
+two programs take turns in one process, A, B, B, A, in samples of 20 ms or more; a ratio is the
+median over these. The whole call is timed, input product included. One trial at a time, with all
+cores: other load on the machine shows in the ratio of our samples to each other, and is marked.
+Results of another machine belong in another --results-dir.
 
 Source: ours.
 """
@@ -201,10 +201,10 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
 # The table
 
 NOTES = (
-    "Ratios are the peer's time by ours, median over pairs [10-90 % of pairs]: above 1 ours is "
-    "faster. Those of two peers have been measured apart; each is of its own run of ours.",
-    "ms: one call of ours, median; µs/step: that by T. roofline: the time that the machine's "
-    "peaks, measured in the same run, allow at best, by ours.",
+    "Ratios are the peer's time divided by ours, median over pairs [10-90 % of pairs]: above 1, "
+    "ours is faster. Peers are measured separately, each against its own run of ours.",
+    "ms: one call of ours, median. µs/step: the same divided by T. roofline: the least time that "
+    "the machine's peaks, measured in the same run, allow, divided by ours.",
 )
 NULL_NOTE = (
     "!: our own samples of a pair differ by more than 3 % in the median; something disturbed them."

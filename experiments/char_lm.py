@@ -1,4 +1,4 @@
-"""The next letter, from all letters so far: three words of four letters, and Shakespeare.
+"""Character-level language models: three words over four letters, and Shakespeare.
 
 Claim: two units, batched three words at a time, learn what the last letter alone does not tell; a
 million parameters write lines that look like Shakespeare's.
@@ -113,12 +113,12 @@ def network(trial: Trial, dataset: ExampleDataset) -> Tagger:
 
 
 def width(cell: str, units: int) -> int:
-    """Of a letter, as the cell takes it: one-hot, or as wide as the cell where x stands raw."""
+    """The input width of a letter: one-hot, or the cell's own where it uses x without a matrix."""
     return len(LETTERS) if takes(CELLS[cell], len(LETTERS), units) else units
 
 
 def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
-    """Train; `baseline` is what is reached by who knows the last letter, or how often each is."""
+    """Train; `baseline` predicts from the last letter alone (words), or from letter frequencies."""
     if isinstance(trial.data, Hello):
         metrics = sequence_trial.run(trial, network, ALIGNED, folder)  # pyright: ignore
         dataset, _ = sequence_trial.load(trial.data)
@@ -148,7 +148,7 @@ def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
 
 
 def last_letter(dataset: ExampleDataset) -> float:
-    """The share that is told by who sees the last letter alone."""
+    """The accuracy of the best prediction from the last letter alone."""
     words = dataset.train
     assert isinstance(words.targets, Ragged)
     counts = np.zeros((len(LETTERS), len(LETTERS)), np.int64)

@@ -1,7 +1,7 @@
-"""What a piece of DNA is: many bases read, one answer given.
+"""Classification of DNA sequences: many bases read, one answer given.
 
-Claim: two readers, one from each end, that meet where a junction would be tell its kind better than
-who counts each base by itself; an attention, which is not told where to look, is worse.
+Claim: a forward and a backward reader that meet where a junction would be classify it better than
+naive Bayes, which counts each base by itself; attention, not told where to look, is worse.
 
     python launch.py run dna --budget smoke               a fold of splice, one short run; a minute
     python launch.py run dna                              ten minutes on two cores
@@ -10,11 +10,11 @@ who counts each base by itself; an attention, which is not told where to look, i
     python launch.py run dna --budget paper               wider, five seeds
     python launch.py plot dna                             which bases an answer depends on
 
-Protocol: ours. Splice: ten folds, of which the 185 copies of other sequences are not taken out.
-Promoters: leave-one-out, as published. A tenth of what is not tested is for validation; the epoch
-with the best validation loss is tested. Adam, dropout on embeddings and outputs; the ambiguous
-bases D, N, R and S are symbols as others. The readers meet at the junction, or at the start of
-transcription; attention, last and mean are of the whole sequence.
+Protocol: ours. Splice: ten folds, with the 185 duplicate sequences left in. Promoters:
+leave-one-out, as published. A tenth of the rest is held out for validation; the epoch with the best
+validation loss is tested. Adam, dropout on embeddings and outputs; the ambiguous bases D, N, R and
+S are symbols like any other. The readers meet at the junction, or at the start of transcription;
+attention, last and mean pool the whole sequence.
 
 Source: Noordewier, Towell and Shavlik 1991; Towell, Shavlik and Noordewier 1990;
 `published/language.csv` says where each value beside ours is from.
@@ -120,7 +120,7 @@ def check(trial: Trial) -> None:
 class Meeting(nn.Module):
     """p(class | all bases) = softmax([forward y_m, backward y_m+1] W + b).
 
-    With one layer, who reads forward has read bases 1 … m, who reads backward those behind them.
+    With one layer, the forward reader has read bases 1 … m, the backward reader those after m.
 
     Attributes:
         embedding: of the bases.
@@ -178,9 +178,9 @@ def inspect(program: Program, params: Any, dataset: ExampleDataset) -> dict[str,
 
 
 def effects(program: Program, params: Any, batch: Batch) -> Float[Array, "B T"]:
-    """What each base does for the truth, log p(class) - the mean of log p(class | another base).
+    """How much each base supports the truth: log p(class) - mean of log p(class | another base).
 
-    The mean is over the three others at this place. In nats.
+    The mean is over the three other bases at this place. In nats.
     """
 
     def log_p(bases: Int[Array, "B T"]) -> Float[Array, " B"]:
@@ -247,11 +247,11 @@ def table(rows: list[dict[str, Any]]) -> Table:
         measure="accuracy, %",
         times=100.0,
         notes=(
-            "each base by itself: naive Bayes, log p(class) + Σ log p(base | class, place). The "
-            "most frequent class is never right in leave-one-out with two classes of one size: "
-            "without the one that is tested, the other is the larger.",
-            "Others on splice: folds of 1,000 of the sequences; published by class, put together "
-            "here by the sizes of the classes.",
+            "each base by itself: naive Bayes, log p(class) + Σ log p(base | class, place). In "
+            "leave-one-out with two classes of equal size the most frequent class is never right: "
+            "leaving a sequence out makes the other class the larger.",
+            "Published values on splice: folds of 1,000 of the sequences; reported by class, "
+            "combined here by the sizes of the classes.",
         ),
         baseline="baselines",
     )

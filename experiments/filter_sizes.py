@@ -1,13 +1,13 @@
-"""One 5×5 convolution against two of 3×3, one 7×7 against three: weights, operations, what is seen.
+"""One 5×5 convolution against two 3×3, one 7×7 against three: weights, costs, receptive fields.
 
-Claim: small filters one on another see as much as one large filter, with fewer weights (18 in
-place of 25) and operations, and with non-linearities in between.
+Claim: stacked small filters have the receptive field of one large filter, with fewer weights (18
+instead of 25) and operations, and with non-linearities in between.
 
     python launch.py run filter_sizes         seconds; every budget is the same
 
 Protocol: convolutions of C to C channels, ReLU between them, no biases. Weights and multiply-adds
-are counted from the traced network. What is seen is measured: the inputs on which the gradient of
-one output is not zero, with random weights.
+are counted from the traced network. The receptive field is measured: the inputs for which the
+gradient of one output is not zero, with random weights.
 
 Source: the deck "Tensorflow day 3", filter 5×5 vs (3×3)×2; for 7×7 (49 C² against 27 C²) Simonyan
 and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015,

@@ -1,17 +1,17 @@
 """Six filters made by hand, on one picture: what each lets through, and what its weights sum to.
 
-Claim: a filter of a few weights blurs, sharpens or finds edges, by its weights alone: what sums to
-1 keeps the brightness, what sums to 0 answers to change only, and in one direction if its rows or
-columns are equal. A layer of a convolutional network learns such weights in place of having them.
+Claim: a filter of a few weights blurs, sharpens or finds edges, by its weights alone: weights that
+sum to 1 keep the brightness, weights that sum to 0 respond to change only, and in one direction if
+rows or columns are equal. A convolutional layer learns such weights instead of being given them.
 
     python launch.py run filters         seconds; every budget is the same
     python launch.py plot filters        the picture and its six answers
 
 Protocol: a picture that is drawn here, 256×256 in grey; `jax.lax.conv`, no padding, which does not
-turn the filter over (so that the signs of the edge filters are those of the deck's figure). An
-answer is described by its mean and variance, by its differences between neighbours in four
-directions next to those of the picture under it, and by its correlation with the slope of the
-picture across and down.
+flip the filter (so that the signs of the edge filters are those of the deck's figure). A response
+is described by its mean and variance, by its differences between neighbours in four directions
+relative to those of the picture under it, and by its correlation with the slope of the picture
+across and down.
 
 Source: the deck "Tensorflow day 3", convolution filters, weights to four decimals as printed.
 """
@@ -195,9 +195,9 @@ COLUMNS = (
 )
 
 NOTES = (
-    "across … down left: mean square of the differences between neighbours in this direction, by "
-    "that of the picture. slope: correlation with the picture's own slope in this direction.",
-    "The sums of Gaussian and Motion are those of the printed four decimals.",
+    "across … down left: mean square of the differences between neighbours in this direction, "
+    "divided by the picture's. slope: correlation with the picture's own slope in this direction.",
+    "The sums of Gaussian and Motion are those of the weights as printed, to four decimals.",
 )
 
 

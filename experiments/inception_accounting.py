@@ -150,7 +150,7 @@ COLUMNS = (
 
 NOTES = (
     "Multiply-adds of one image; biases, non-linearities and the pool have none. Weights are those "
-    "of the convolutions, biases not counted. printed, deck: its product, and that multiplied.",
+    "of the convolutions, without biases. deck, as printed: a product; deck: its value.",
 )
 
 

@@ -1,14 +1,14 @@
-"""What a trial costs besides itself: claim, result, provenance, for trials that do nothing.
+"""The overhead of a trial: claim, result, provenance, measured on trials that do nothing.
 
-Claim: the results directory is queue enough; a trial of a second loses less than a hundredth of it.
+Claim: the results directory suffices as a queue; a trial of one second loses less than 1% to it.
 
     python launch.py run launch_overhead --budget smoke                  200 trials; seconds
     python launch.py run launch_overhead                                 10,000; half a minute
     python launch.py run launch_overhead --budget paper --on slurm       230,000, as many as in 2015
 
-Protocol: a trial notes the time at which it begins. What passes until the same worker begins the
-next one is what a trial costs. Each is claimed by exclusive create and committed with two fsyncs,
-as all trials are.
+Protocol: a trial records the time at which it begins. Its cost is the time until the same worker
+begins the next one. Each is claimed by exclusive create and committed with two fsyncs, as all
+trials are.
 
 Source: ours; the number of settings of `paper` is that of Jozefowicz et al. 2015.
 """

@@ -1,8 +1,8 @@
 """The next frame of music, from all frames so far: Bach's chorales and folk tunes of Nottingham.
 
-Claim: one layer, dropped out, says the notes of a chorale and of a tune about as well as the
-networks of the literature in which the notes of a frame are independent, and far better than who
-knows how often each note goes on. What it draws is written as MIDI.
+Claim: one layer with dropout predicts the notes of chorales and tunes about as well as those
+published networks in which the notes of a frame are independent, and far better than the frequency
+with which each note goes on. Samples are written as MIDI.
 
     python launch.py run music --budget smoke         chorales, a third of the network; a minute
     python launch.py run music                        a quarter of an hour on two cores
@@ -17,8 +17,8 @@ Protocol: ours, on the published splits. A frame is a quarter note of a chorale,
 tune. Each of 88 notes is a Bernoulli given all frames before; every frame of a piece is scored, the
 first one from silence, and the silent frame that ends a piece is not. The pieces of a split are one
 stream, and the carry is kept along it. Adam, dropout on the embedding and on the outputs of each
-layer; rates, and MUT1 for the tunes, were chosen by validation. A network never says that a piece
-is over: it draws as many frames as are asked for.
+layer; rates, and MUT1 for the tunes, were chosen by validation. The end of a piece is not modelled:
+a sample has as many frames as are asked for.
 
 Source: Boulanger-Lewandowski, Bengio and Vincent 2012, Modeling Temporal Dependencies in
 High-Dimensional Sequences; `published/music.csv` says where each value beside ours is from.
@@ -119,9 +119,9 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
 
 
 def baselines(train: Stream, test: Stream) -> dict[str, float]:
-    """Nats a frame of test: of each note, how often it sounds, and how often it goes on.
+    """Nats per frame of test, predicting each note by how often it sounds, or how often it goes on.
 
-    p(note) = (count + 1) / (N + 2); the second counts those before which the note sounds apart.
+    p(note) = (count + 1) / (N + 2); for the second, given whether it sounds in the frame before.
     """
     return {
         "how often a note sounds": _counted(train, test, (_nothing(train), _nothing(test))),

@@ -359,7 +359,7 @@ _recipes = functools.cache(recipes)
 
 
 def _changes(config: dict[str, Any]) -> str:
-    """How a result that `--set` has made differs, settings of the optimiser and labels apart."""
+    """How a result made with `--set` differs from the recipe, optimiser and labels aside."""
     recipe = _recipes(config["budget"]).get(config["task"])
     if recipe is None:
         return " · not in the recipe"

@@ -1,21 +1,21 @@
-"""How many trials an hour: many trained as one program, next to one run after the other.
+"""Trials per hour: many trained as one program, against the same trials run one after another.
 
 Claim: a small network leaves most of an accelerator idle; N of them as one program, a pack, fill
-it. The core of a CPU is busy with one: there a pack saves nothing.
+it. One network already keeps a CPU core busy: there a pack saves nothing.
 
     python launch.py run pack_throughput --budget smoke     one small network; half a minute
     NPROC=1 python launch.py run pack_throughput            three sizes; eight minutes on one core
     python launch.py run pack_throughput --budget paper     packs of up to 128; accelerators
 
 Protocol: a language model of one layer, batch 20, unroll 35, 50 symbols, plain SGD; each member has
-a seed and a learning rate of its own. Before its time is taken, every member is held to the same
-trial trained alone. A dispatch of the pack and one of a single trial take turns in one process,
-A, B, B, A; the ratio is N times the time of the single one by that of the pack. Validation is not
-timed, nor is compilation.
+a seed and a learning rate of its own. Before timing, every member is checked against the same trial
+trained alone. A dispatch of the pack and one of a single trial take turns in one process,
+A, B, B, A; the ratio is N times the single trial's time divided by the pack's. Neither validation
+nor compilation is timed.
 
-On a CPU the rival of a pack is one process for each core, so that only a measurement on one core,
-NPROC=1, says which is faster; with more, the seconds of CPU time do. Results of another number of
-threads or of another machine belong in another --results-dir.
+On a CPU the alternative to a pack is one process per core, so only a measurement on one core,
+NPROC=1, tells which is faster; with more cores, compare CPU time instead. Results with another
+number of threads or of another machine belong in another --results-dir.
 
 Source: ours.
 """
@@ -263,11 +263,12 @@ COLUMNS = (
     ),
 )
 NOTES = (
-    "ratio: N times a step alone by a step of the pack of N, median over pairs [10-90 % of pairs]: "
-    "above 1 the pack is faster. CPU time: the same of CPU seconds. null: the pack's own samples.",
-    f"trials an hour: of {STEPS_OF_A_TRIAL:,} steps, validation and compilation aside. of the "
-    "peak: the FLOP of the matrix products, three times those on the way forward, by what the "
-    "machine does in one large product in the same run. MiB: of the pack, by the compiler.",
+    "ratio: N times the time of a step alone, divided by that of a step of the pack, median over "
+    "pairs [10-90 % of pairs]: above 1, the pack is faster. CPU time: the same in CPU seconds. "
+    "null: the ratio of the pack's own samples in a pair.",
+    f"trials an hour: of {STEPS_OF_A_TRIAL:,} steps, without validation and compilation. of the "
+    "peak: FLOP/s of the matrix products (three times those of the forward pass), relative to one "
+    "large product in the same run. MiB: of the pack, as reported by the compiler.",
 )
 NULL_NOTE = (
     "!: the samples of the pack in a pair differ by more than 3 %; something disturbed them."

@@ -1,7 +1,7 @@
-"""The part of speech of every word: many steps read, an answer at each.
+"""Part-of-speech tagging: many steps read, an answer at each.
 
-Claim: who reads a sentence in both directions knows more of a word than who has read what stands
-before it, most of all at the beginning.
+Claim: a network that reads a sentence in both directions tags better than one that reads only what
+stands before each word, most of all at the beginning.
 
     python launch.py run pos_tagging --budget smoke            one short run; two minutes
     python launch.py run pos_tagging                           half an hour on two cores
@@ -13,7 +13,7 @@ before it, most of all at the beginning.
 Protocol: ours. UD English EWT 2.16, 17 universal tags, the published splits; forms of words as they
 are, those that occur once in train unknown; no characters, no pretrained vectors. Adam, batches of
 32 of similar length, dropout on embeddings and between layers; the epoch with the best validation
-loss is tested. One direction has as many units as both together.
+loss is tested. The unidirectional network has as many units as both directions together.
 
 Source: Silveira et al. 2014 for the treebank; Schuster and Paliwal 1997 for both directions;
 `published/language.csv` says where each value beside ours is from.
@@ -97,7 +97,7 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
 
 
 def most_frequent_tag(dataset: ExampleDataset) -> float:
-    """The accuracy of who gives each word the tag that it has most often in train."""
+    """The accuracy of giving each word its most frequent tag in train."""
     train, test = dataset.train, dataset.test
     assert isinstance(train.targets, Ragged)
     assert isinstance(test.targets, Ragged)

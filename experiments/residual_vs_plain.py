@@ -10,10 +10,10 @@ not overfitting is what hurts it; with skips, which cost no parameter, the deepe
 
 Protocol: batch 128, 64,000 steps, rate 0.1, a tenth of it from 32,000 and a hundredth from 48,000
 on, momentum 0.9, weight decay 1e-4, random shifts by up to 4 pixels and flips. The other budgets
-keep the schedule in its proportions and take batches of 64. What we do otherwise: the images have
-been through JPEG, the paper's are lossless; 5,000 training images validate and are not trained on,
-in the smaller budgets fewer; the mean of a channel is subtracted, not that of each pixel, and the
-channel is divided by its deviation; weight decay is on kernels alone.
+keep the schedule in its proportions and take batches of 64. Where we differ: our images have been
+through JPEG, the paper's are lossless; 5,000 training images (fewer in the smaller budgets) are
+held out for validation; images are normalised by the mean and standard deviation of each channel,
+where the paper subtracts the mean of each pixel; weight decay is on kernels alone.
 
 Source: He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, 2015 (CVPR 2016).
 """

@@ -1,7 +1,7 @@
-"""A small U-Net on generated shapes: which class is each pixel of a noisy picture.
+"""A small U-Net on generated shapes: the class of each pixel of a noisy picture.
 
-Claim: colour alone does not say what a shape is, the outline does; a network that brings the fine
-and the coarse together sees it at every pixel.
+Claim: the class of a shape is in its outline, not in its colour; a network that combines fine and
+coarse features recognises it at every pixel.
 
     python launch.py run segmentation --budget smoke    100 steps; two minutes
     python launch.py run segmentation                   500 steps; six minutes on one core
@@ -135,7 +135,7 @@ COLUMNS = (
 NOTES = (
     "IoU of the test split: pixels in both masks over pixels in either, summed over all pictures "
     "before the division; means over n seeds; ± 95% CI (Student t) of the mean IoU.",
-    "what is flat: a pixel of exactly its left or right neighbour's colour; all of it is called by "
+    "what is flat: pixels of exactly the colour of their left or right neighbour, all labelled as "
     "the shape that covers most of the training pictures.",
 )
 

@@ -1,4 +1,4 @@
-"""What a sentence thinks of a film: many steps read, one answer given.
+"""Sentiment of sentences about films: many steps read, one answer given.
 
 Claim: a recurrent network with random embeddings, its last state or an attention over all of them
 read by a linear layer, is well above the majority on both sets, and near what such networks have
@@ -111,7 +111,7 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
 
 # What attention looks at
 
-SHOWN = (  # and what they say of a film; nobody's data, but ours
+SHOWN = (  # sentences and their sentiment, our own, from no data set
     ("a moving story , beautifully told , with two great performances .", "positive"),
     ("the plot is thin and the jokes fall flat .", "negative"),
     ("i laughed from the first scene to the last .", "positive"),

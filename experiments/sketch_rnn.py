@@ -1,8 +1,8 @@
-"""Drawings, step by step of a pen: unconditional, and told what to draw by a number of latents.
+"""Drawings as sequences of pen steps: an unconditional network, and a VAE that reads a drawing.
 
-Claim: a recurrent network that says each step as a mixture of Gaussians knows a drawing better than
-one Gaussian does by nats a point, and draws characters that are none and look like some; one that
-has read a drawing draws it again in its own hand.
+Claim: a recurrent network that predicts each step as a mixture of Gaussians beats a single Gaussian
+by nats per point, and draws invented characters that look like real ones; one that has read a
+drawing draws it again in its own hand.
 
     python launch.py run sketch_rnn --budget smoke     two short runs on characters; two minutes
     python launch.py run sketch_rnn                    characters; half an hour on two cores
@@ -12,17 +12,17 @@ has read a drawing draws it again in its own hand.
     python launch.py plot sketch_rnn                   drawings at four temperatures
     python launch.py sample sketch_rnn --prompt drawn.svg --temperature 0.4
 
-Protocol: that of the paper but for what is said here. 20 Gaussians; gradients clipped by their
-norm, the rate halved at the end; the axes of a drawing are scaled by chance when it is seen, and
-no points are left out of it. Dropout is on the embedding and on the outputs of layers, as any cell
-can have it, where the paper's is inside an LSTM; a step is embedded, since not every cell has a
-matrix for its input. The published drawings stand on a grid: uniform noise of its width is added,
-without which a density has no bound and nats mean nothing. Nats are of offsets and pens up to the
-end, the end with them, in the unit in which the offsets of train have a deviation of 1; of a VAE
-they are a bound from above, reconstruction and divergence. The epoch with the best is tested.
+Protocol: the paper's, except for what follows. 20 Gaussians; gradients clipped by their norm, the
+rate halved at the end; as augmentation the axes of a drawing are scaled at random, but no points
+are dropped. Dropout is on the embedding and on the outputs of layers, which works for any cell,
+where the paper's is inside an LSTM; a step is embedded, since not every cell has a matrix for its
+input. The published drawings lie on a grid: they are dequantised by uniform noise of its width,
+without which the density is unbounded and nats mean nothing. Nats cover offsets and pen states up
+to and including the end, in the unit in which the offsets of train have a standard deviation of 1;
+for a VAE they are an upper bound, reconstruction plus KL divergence. The best epoch is tested.
 
-Source: Ha and Eck 2017, A Neural Representation of Sketch Drawings; its values are of other
-drawings, and of a loss that has another unit.
+Source: Ha and Eck 2017, A Neural Representation of Sketch Drawings; its values are for other
+drawings, and for a loss in another unit.
 """
 
 import functools
@@ -267,8 +267,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
             wiring="one to many",
             measure=f"nats a {unit}",
             notes=(
-                "baseline: one Gaussian, and how often the pen is down, up and at the end. Of "
-                "networks with latents the value is a bound from above: reconstruction and "
+                "baseline: one Gaussian, and the frequencies of pen down, pen up and end. For "
+                "networks with latents the value is an upper bound: reconstruction plus KL "
                 "divergence.",
             ),
             baseline=f"baseline_{unit}",

@@ -1,8 +1,8 @@
-"""Which digit is said: frames of sound read, one of ten named.
+"""Spoken digit recognition: frames of sound read, one of ten digits named.
 
-Claim: a recurrent network that reads a recording from both ends names nearly all digits of
-speakers it has heard before, and fewer of one it has not; a linear reader of eight parts of the
-recording is behind with both.
+Claim: a bidirectional recurrent network recognises nearly all digits of speakers it has heard in
+training, and fewer of a new speaker; a linear classifier of eight parts of the recording is behind
+on both.
 
     python launch.py run speech_digits --budget smoke     official split, one short run; a minute
     python launch.py run speech_digits                    fifteen minutes on two cores
@@ -13,10 +13,10 @@ recording is behind with both.
     echo recording.wav | python launch.py sample speech_digits
 
 Protocol: the official split tests recordings 0 to 4 of each speaker and digit; ours leaves one of
-the six speakers out at a time. Recordings 5 to 9 of what is not tested are for validation; the
-epoch with the best is tested. 40 log-mel energies every 10 ms, less the mean of the recording,
-which helps most with a voice that is new; scaled by train. Adam, dropout. How soon it knows is of
-frames that are levelled by the whole recording.
+the six speakers out at a time. Recordings 5 to 9 of the rest are for validation; the epoch with the
+best loss on them is tested. 40 log-mel energies every 10 ms, less their mean over the recording,
+which helps most with a new voice; scaled by the deviation of train. Adam, dropout. Accuracy after
+part of a recording still uses frames less the mean of the whole recording.
 
 Source: Jackson et al. 2018, Free Spoken Digit Dataset. It has no table of its own.
 """

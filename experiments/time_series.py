@@ -1,7 +1,7 @@
 """The next value of a series: a window of real numbers read, one number given.
 
-Claim: a small recurrent network that says by how much a series changes beats the last value on each
-of four, and follows one that has left the range of its training, which a network that says the
+Claim: a small recurrent network that predicts the change of a series beats the last value on each
+of four, and follows one that leaves the range of its training, which a network that predicts the
 value does not. Least squares on the same window is as good, and far better on a clean season.
 
     python launch.py run time_series --budget smoke       airline, one short run; a minute
@@ -15,9 +15,10 @@ test; values are scaled by mean and deviation of train. Each value is predicted 
 window before it, which are the true ones. The squared error is minimised, by Adam; the epoch with
 the best validation is tested. The error is the root of the mean square, in the unit of the series.
 Windows were chosen by validation. A network that `predicts` the change reads the window less its
-last value, to which its number is added; one that predicts the value reads and says values.
+last value, and its output is added to that value; one that predicts the value reads the window as
+it is, and its output is the prediction.
 
-Source: `seqlab.data.series` names those of the series; what is beside ours is computed here.
+Source: `seqlab.data.series` names the sources of the series; the baselines are computed here.
 """
 
 from collections import defaultdict
@@ -106,7 +107,7 @@ def check(trial: Trial) -> None:
 class Change(nn.Module):
     """x̂ = x_n + network(x_1 - x_n … x_n - x_n), of windows that are all of one length.
 
-    The level of a series is nothing to it: x + c gives x̂ + c.
+    It is equivariant to the level of a series: x + c gives x̂ + c.
 
     Attributes:
         network: what says the change.

@@ -1,8 +1,8 @@
 """Peak memory of a training step: predicted from the traced program, and by the compiler.
 
-Claim: what a network takes to train can be told without compiling and without allocating it, within
-about a tenth of what XLA for CPUs then takes. A recurrence over T steps can be told, too, less
-well: within a third.
+Claim: the memory that training a network takes can be predicted without compiling it or allocating
+anything, to within about a tenth of what XLA on CPUs then takes; for a recurrence over T steps,
+less well, to within a third.
 
     python launch.py run training_memory --budget smoke     three networks and a cell; a minute
     python launch.py run training_memory                    all; ten minutes on two cores
@@ -139,7 +139,7 @@ COLUMNS = (
 )
 NOTES = (
     "Peak memory of one update: arguments, outputs that overwrite none, temporaries; float32; "
-    "parameters and the optimiser's state donated. Error: of the prediction, of the compiler's.",
+    "parameters and the optimiser's state donated. error: relative to the compiler's figure.",
 )
 
 

@@ -1,7 +1,7 @@
-"""A sentence in another language: many steps read, then many written.
+"""Machine translation: many steps read, then many written.
 
-Claim: who may look back at the sentence while writing translates it better than who has to write
-from memory, the more so the longer it is.
+Claim: a decoder that attends to the source while it writes translates better than one that writes
+from memory, the more so the longer the sentence.
 
     python launch.py run translation --budget smoke                  Tatoeba, a short run; 3 minutes
     python launch.py run translation                                 hours on two cores
@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SEARCH = Search(width=5, alpha=0.6, max_length=60)
-EDGES = (5, 10, 15, 20, 100)  # lengths of the source up to which BLEU is told apart
-SHOWN = {  # of which a result keeps what each written word looked at; nobody's data, but ours
+EDGES = (5, 10, 15, 20, 100)  # upper ends of the ranges of source length by which BLEU is shown
+SHOWN = {  # sources whose alignments a result keeps, our own, from no data set
     "de": (
         "ein mann mit einem roten hut sitzt auf einer bank .",
         "zwei kinder spielen im park mit einem ball .",
@@ -306,8 +306,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
         wiring="many to many, delayed",
         measure="BLEU",
         notes=(
-            "baseline: each word by the one that goes along with it most in the training split, in "
-            "the order of the source. BLEU: sacrebleu, one reference, tokenize=none.",
+            "baseline: each word replaced by the one most associated with it in the training split "
+            "(Dice), in source order. BLEU: sacrebleu, one reference, tokenize=none.",
         ),
     )
 

@@ -1,8 +1,8 @@
-"""Films of a moving digit: say of every frame what it shows, or of the whole clip what happens.
+"""Video classification: label every frame of a moving digit, or the motion of the whole clip.
 
-Claim: where a digit is going, and on what kind of path, is in no frame by itself; a recurrent
-network over the features of the frames sees both. Which digit it is a frame shows alone, as far as
-so small an eye can tell, and memory adds little.
+Claim: no single frame shows where a digit is going or on what kind of path; a recurrent network
+over the features of the frames sees both. A single frame does show which digit it is, as far as so
+small an eye can tell, and memory adds little.
 
     python launch.py run video --budget smoke             kinds of motion, one short run; a minute
     python launch.py run video                            twenty minutes on two cores
@@ -12,14 +12,13 @@ so small an eye can tell, and memory adds little.
     python launch.py plot video                           accuracy by frame; a clip, word by word
 
 Protocol: ours. `seqlab.data.moving_digits` makes the clips; each split has digits of its own. A
-convolutional network reads each frame by itself; `reads` says who reads its features: `clip`, a
-recurrent network, or `frame`, which is a linear map of each, for a whole clip of their mean. Of
-each frame what is said depends on those before it alone. The first frame shows no direction: who
-sees everything else has at most 15 of 16 for certain. Adam; the epoch with the best validation loss
-is tested.
+convolutional network reads each frame by itself; `reads` names the reader of its features: `clip`,
+a recurrent network, or `frame`, a linear map of each frame's features, or of their mean for a whole
+clip. The answer at a frame depends on no later frame. The first frame shows no direction, so at
+most 15 of 16 answers can be certain. Adam; the epoch with the best validation loss is tested.
 
-Source: Karpathy et al. 2014 and Donahue et al. 2015 for the task; nothing of theirs is beside ours,
-for the clips are seqlab's.
+Source: Karpathy et al. 2014 and Donahue et al. 2015 for the task; their values are not comparable,
+since the clips are seqlab's.
 """
 
 from collections import defaultdict

@@ -1,9 +1,9 @@
-"""What is asked about a picture: picture and question seen, an answer given.
+"""Visual question answering: picture and question seen, an answer given.
 
-Claim: an answer takes both, picture and question; who looks at the picture when the question has
-been read needs fewer looks at the training split than who has seen it as a whole.
+Claim: an answer takes both, picture and question; a network that attends to the picture after
+reading the question needs fewer epochs than one that sees only a summary of the picture.
 
-    python launch.py run vqa --budget smoke                  few looks, a first sight; a minute
+    python launch.py run vqa --budget smoke                  one epoch, a first look; a minute
     python launch.py run vqa                                 an hour on two cores
     python launch.py run vqa --set model.cell=gru,mut1
     python launch.py run vqa --set data.name=nlvr            true or false of three boxes
@@ -12,11 +12,11 @@ been read needs fewer looks at the training split than who has seen it as a whol
     python launch.py sample vqa --prompt "picture.png: what color is the shape?"
 
 Protocol: ours. easy_vqa: a picture of one shape, ten questions about it, 13 answers; test as
-published. Open: the most probable answer. Choice: the most likely of four, of which one is right
-and the others have been answers to that question in the training split, as far as there are; drawn
-once for all networks. One network is asked both ways. Each question's most frequent answer in the
-training split is the baseline: what the question alone tells. An eye of four convolutions, a reader
-of one layer, Adam; the epoch with the best validation loss is tested.
+published. Open: the most probable answer. Choice: the most probable of four, one of them right, the
+others drawn once for all networks from the answers to that question in the training split, as far
+as there are enough. Each network is evaluated both ways. The baseline is each question's most
+frequent answer in the training split: what the question alone tells. An eye of four convolutions, a
+reader of one layer, Adam; the epoch with the best validation loss is tested.
 
 Source: Zhu et al. 2016, Visual7W, for readers that look (`model.attention=bahdanau` looks at each
 word, as theirs does) and the choice of four; Antol et al. 2015, VQA; Zhou 2019, easy-VQA.
@@ -190,8 +190,8 @@ def likelihoods(
 def by_question(dataset: QuestionDataset) -> Float[np.ndarray, "M K"]:
     """How often each answer has been given in train to the words of each question of test.
 
-    To that are added parts of one for how often it has been given at all, which decide where nobody
-    has asked that before.
+    A fraction below 1, by how often the answer has been given at all, is added: it decides where
+    train does not have the question.
     """
     counts: dict[tuple[str, ...], np.ndarray] = defaultdict(
         lambda: np.zeros(len(dataset.classes), np.float64)

@@ -44,9 +44,9 @@ __all__ = ["check", "run", "table", "trials"]
 # 2 x 200 units of an LSTM, with the embedding and the head of so many words.
 PTB_SMALL = Model("lstm", 2, 4_651_600)
 WIKITEXT_SMALL = Model("lstm", 2, 13_986_078)
-# Theirs is the loss of a row, a sum over 20 steps, and ours the mean of a step: a rate of 20 is
-# their 1, a norm of 0.25 their 5. Modules draw from U[-1/√units, 1/√units], which at 200 units is
-# U[-0.1, 0.1] over √2.
+# Their loss is summed over the 20 steps of a row, ours is a mean over steps: our rate of 20 is
+# their 1, our norm of 0.25 their 5. Modules draw from U[-1/√units, 1/√units]; at 200 units,
+# U[-0.1, 0.1] is √2 times as wide.
 SGD = Optim("sgd", learning_rate=20.0, clip_norm=0.25, init_scale=math.sqrt(2))
 
 
@@ -85,7 +85,7 @@ def trials(budget: str) -> list[Trial]:
 
 
 def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
-    """Train; `baseline` is the perplexity of who knows how often each word stands in train."""
+    """Train; `baseline` is the perplexity of the word frequencies of train."""
     metrics = stream_trial.run(trial, folder, keep_best=True)
     dataset, _ = stream_trial.load(trial.data)
     return metrics | {
@@ -124,7 +124,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
         published=PUBLISHED,
         wiring="many to many, aligned",
         measure="perplexity",
-        notes=("Of a network that was stopped before its schedule ends, epochs say how far.",),
+        notes=("Networks stopped before the end of their schedule are marked with their epochs.",),
     )
 
 

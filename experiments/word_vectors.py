@@ -1,8 +1,8 @@
-"""Vectors of words: counted, from a word's neighbours, or learnt by telling one from the other.
+"""Word vectors: counted from co-occurrences, or learnt by predicting words and their neighbours.
 
-Claim: on two million words CBOW tells a little better than counting which words are alike, and
-counting answers more analogies; both are near, for what is learnt is what the logarithm of the
-counts says. king - man + woman is a matter of more text than this.
+Claim: on two million words CBOW is a little better than counting at word similarity, and counting
+answers more analogies; the two are close, since what word2vec learns is what the logarithms of the
+counts say. king - man + woman needs more text than this.
 
     python launch.py run word_vectors --budget smoke            Penn Treebank, short; two minutes
     python launch.py run word_vectors                           twenty minutes on two cores
@@ -13,16 +13,17 @@ counts says. king - man + woman is a matter of more text than this.
     python launch.py sample word_vectors --prompt "king - man + woman"
     python launch.py sample word_vectors --prompt tuesday --length 5
 
-Protocol: ours. Words in lower case that stand in train five times or more; no window reaches over
-the end of a line. Counted: within ten words, positive pointwise mutual information, the largest 100
-singular values, √ on either side. Learnt: word2vec of 100 numbers, five negatives for each
-prediction by count^0.75, words of a frequency above 2e-5 thinned out, windows of one to ten words
-(1e-4 and five for skip-gram), a rate that falls in a line to zero, fixed epochs; the two vectors of
-a word are added. Cosines of pairs are correlated with what people say of them, by ranks, over the
-pairs whose words are both known; analogies are answered by 3CosAdd among all words.
+Protocol: ours. Lower-case words that occur in train five times or more; no window reaches over the
+end of a line. Counted: co-occurrences within ten words, positive pointwise mutual information, its
+100 largest singular values, their square roots on either side. Learnt: word2vec of dimension 100,
+five negatives per prediction drawn by count^0.75, words of a frequency above 2e-5 subsampled,
+windows of one to ten words (1e-4 and five for skip-gram), a rate that falls linearly to zero, a
+fixed number of epochs; the two vectors of a word are added. Similarity is the rank correlation of
+cosines with human judgements, over the pairs whose words are both known; analogies are answered by
+3CosAdd over all words.
 
-Source: Mikolov et al. 2013 for word2vec and the analogies; Levy and Goldberg 2014 for what it has
-to do with counting; `seqlab.data.word_eval` names those of the judgements. No values are published
+Source: Mikolov et al. 2013 for word2vec and the analogies; Levy and Goldberg 2014 for its relation
+to counting; `seqlab.data.word_eval` names the sources of the judgements. No values are published
 for texts as small as these.
 """
 

@@ -1,7 +1,7 @@
-"""Words a second of word2vec: one program of matrix products, next to gensim's loop in C.
+"""Words per second of word2vec: one program of matrix products, next to gensim's loop in C.
 
-Claim: negatives that the words of a step share, and windows as matrices, make skip-gram nearly as
-fast as CBOW, and as fast as gensim's; at CBOW gensim, which computes every pair alone, is nearly
+Claim: negatives shared by the words of a step, and windows as matrices, make skip-gram nearly as
+fast as CBOW, and as fast as gensim's; at CBOW gensim, which computes each pair by itself, is nearly
 twice as fast on two cores.
 
     pip install -e '.[bench]'
@@ -12,10 +12,10 @@ twice as fast on two cores.
 Protocol: both train on the words of one text, in lower case, those that stand in it five times or
 more; the same window, negatives, subsampling and size of vectors. gensim reads a file, its fastest
 way, with a thread a core; ours has the text in memory. An epoch of ours and one of gensim take
-turns in one process, A, B, B, A; words a second are those of the text, the left out ones too.
-Neither compilation nor gensim's count of its vocabulary is in it. Then each trains from the
-beginning, at the rate that is good for it, for as many epochs, and is asked what `word_vectors`
-asks: a speed says nothing of vectors that are worse.
+turns in one process, A, B, B, A; words per second count all words of the text, those left out by
+subsampling too. Neither compilation nor gensim's count of its vocabulary is timed. Then each trains
+from the beginning, at a rate that suits it, for equally many epochs, and is evaluated as in
+`word_vectors`: speed means nothing if the vectors are worse.
 
 Source: ours; Řehůřek and Sojka 2010 for gensim.
 """

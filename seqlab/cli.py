@@ -79,12 +79,12 @@ def _parser() -> argparse.ArgumentParser:
 
     add("list", commands.list_experiments, "the experiments")
     for name, command, text in (
-        ("run", commands.run, "run what is missing of an experiment and print its table"),
+        ("run", commands.run, "run an experiment's missing trials and print its table"),
         ("work", commands.work, "be one worker of a run"),
-        ("status", commands.status, "how far an experiment is"),
+        ("status", commands.status, "the progress of an experiment"),
         ("table", commands.table, "the table of an experiment's results"),
         ("plot", commands.plot, "figures of an experiment's results, as png, svg and pdf"),
-        ("report", commands.report, "one page of all there is of an experiment, to open from disk"),
+        ("report", commands.report, "everything about an experiment on one self-contained page"),
     ):
         sub = add(name, command, text)
         sub.add_argument("experiment", choices=names, metavar="EXPERIMENT", help=", ".join(names))
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
                 action="append",
                 default=[],
                 metavar="PATH=V1,V2",
-                help="give a field of every trial these values, e.g. optim.learning_rate=0.1,0.5",
+                help="run every trial with each of these values, e.g. optim.learning_rate=0.1,0.5",
             )
         sub.add_argument(
             "--only",
@@ -112,16 +112,16 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("run", "status", "table"):
             sub.add_argument("--format", choices=FORMATS, default="text")
         if name == "table":
-            sub.add_argument("--columns", metavar="A,B", help="these alone, by their keys in json")
+            sub.add_argument("--columns", metavar="A,B", help="only these, by their keys in json")
             sub.add_argument(
-                "--by", metavar="PATH,PATH", help="a row a group, e.g. model.cell,task"
+                "--by", metavar="PATH,PATH", help="one row per group of these, e.g. model.cell,task"
             )
-            sub.add_argument("--metric", metavar="NAME", help="of the groups, e.g. test_accuracy")
+            sub.add_argument("--metric", metavar="NAME", help="what to compare, e.g. test_accuracy")
             sub.add_argument(
-                "--best", action="store_true", help="the best trial of a group by validation loss"
+                "--best", action="store_true", help="add each group's best trial by validation loss"
             )
             sub.add_argument(
-                "--sort", metavar="COLUMN", help="of the groups; --sort=-mean for the largest first"
+                "--sort", metavar="COLUMN", help="sort groups; --sort=-mean for the largest first"
             )
         if name == "plot":
             sub.add_argument("--output-dir", help="default: RESULTS/EXPERIMENT/plots")
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--by", metavar="PATH", help="what to compare, e.g. model.cell")
             sub.add_argument("--metric", metavar="NAME", help="what to show, e.g. test_nll")
             sub.add_argument(
-                "--against", metavar="VALUE", help="of --by: the others as differences to it"
+                "--against", metavar="VALUE", help="a value of --by: show differences from it"
             )
         if name == "run":
             sub.add_argument("--workers", type=_positive, metavar="N", help="default: one a core")
@@ -146,10 +146,10 @@ def _parser() -> argparse.ArgumentParser:
                 default=[],
                 type=_assignment,
                 metavar="KEY=VALUE",
-                help="of submitit or Ray, e.g. timeout_min=60",
+                help="an option of submitit or Ray, e.g. timeout_min=60",
             )
             sub.add_argument("--retry-failed", action="store_true", help="run FAILED and OOM again")
-            sub.add_argument("--fail-fast", action="store_true", help="stop at the first of these")
+            sub.add_argument("--fail-fast", action="store_true", help="stop at first FAILED or OOM")
             sub.add_argument(
                 "--dry-run",
                 action="store_true",
@@ -161,10 +161,10 @@ def _parser() -> argparse.ArgumentParser:
                 type=_positive,
                 default=3,
                 metavar="K",
-                help="at a trial",
+                help="attempts at a trial whose worker or device fails",
             )
             sub.add_argument(
-                "--allow-changes", action="store_true", help="go on under changed code or data"
+                "--allow-changes", action="store_true", help="continue with changed code or data"
             )
             sub.add_argument("--tensorboard", action="store_true", help="write event files")
             sub.add_argument(
@@ -178,19 +178,19 @@ def _parser() -> argparse.ArgumentParser:
                 "--memory",
                 type=_bytes,
                 metavar="16GiB",
-                help="that a pack may take of a device; default: all but a tenth",
+                help="how much of a device a pack may take; default: all but a tenth",
             )
         if name == "status":
-            sub.add_argument("--follow", action="store_true", help="until everything is done")
+            sub.add_argument("--follow", action="store_true", help="watch until all is done")
         if name == "work":
-            sub.add_argument("--start", type=float, default=0.0, help="where in the list to begin")
+            sub.add_argument("--start", type=float, default=0.0, help="where to begin, from 0 to 1")
 
     systems = add("systems", commands.systems, "one table of all systems that have results")
     systems.add_argument("--results-dir", help="default: $SEQLAB_RESULTS, or results")
     systems.add_argument("--budget", choices=BUDGETS, help="only this one")
     systems.add_argument("--format", choices=FORMATS, default="text")
 
-    sample = add("sample", commands.sample, "what a trained network says of a line")
+    sample = add("sample", commands.sample, "use a trained network: continue, label, translate …")
     speaking = sorted(n for n in names if "\ndef sampler(" in (EXPERIMENTS / f"{n}.py").read_text())
     sample.add_argument(
         "experiment", choices=speaking, metavar="EXPERIMENT", help=", ".join(speaking)
@@ -198,7 +198,11 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--prompt", metavar="TEXT", help="default: each line of standard input")
     sample.add_argument("--trial", metavar="ID", help="default: the best by validation loss")
     sample.add_argument(
-        "--only", action="append", default=[], metavar="PATH=V1,V2", help="of these"
+        "--only",
+        action="append",
+        default=[],
+        metavar="PATH=V1,V2",
+        help="choose among the trials with these values, e.g. model.cell=gru",
     )
     sample.add_argument("--results-dir", help="default: $SEQLAB_RESULTS, or results")
     sample.add_argument("--data-dir", help="original data files; default: $SEQLAB_DATA")
@@ -207,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--length", type=_positive, metavar="N", help=f"of what is written; {own}")
     sample.add_argument("--seed", type=_from_zero, metavar="N", help="default: 0")
 
-    explain = add("explain", commands.explain, "what of a cell runs in the loop over time")
+    explain = add("explain", commands.explain, "which parts of a cell run in the loop over time")
     explain.add_argument("cell", metavar="CELL")
     for name, default in (("batch", 20), ("time", 35), ("input", 128), ("hidden", 128)):
         explain.add_argument(f"--{name}", type=_positive, default=default, metavar="N")

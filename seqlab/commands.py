@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _FailedFast(Exception):
-    """A trial has failed, and that was to be the end."""
+    """A trial has failed under --fail-fast."""
 
 
 def _worker_command(plan: Any, options: argparse.Namespace) -> list[str]:
@@ -312,7 +312,7 @@ def status(options: argparse.Namespace) -> int:
     if (options.only or options.set) and not options.budget:
         raise InputError("--only and --set need --budget here: each budget has its own trials")
     if options.follow and options.format != "text":
-        raise InputError(f"--follow shows text; --format {options.format} is of one moment")
+        raise InputError(f"--follow is text only: use --format {options.format} without it")
     root = results.named_root(options.results_dir)
     budgets = [options.budget] if options.budget else BUDGETS
     plans = {budget: plan_of(options, budget, root) for budget in budgets}
@@ -355,7 +355,7 @@ def _print(table: Any, format: str) -> None:
 
 
 def systems(options: argparse.Namespace) -> int:
-    """Of every experiment on a system that has results: ours, the trivial and the published."""
+    """One table of all systems with results: ours, the baselines and the published values."""
     from seqlab import results, systems
 
     root, tables = results.named_root(options.results_dir), {}

@@ -171,7 +171,7 @@ def test_figures_of_two_systems_are_two(tmp_path):
     [
         ({"model.attention": "luong"}, "no attention 'luong'. Did you mean 'luong_"),
         ({"model.spread": -1.0}, "model.spread must be at least 0"),
-        ({"model.attention": "no_attention"}, "model.spread is of looks"),
+        ({"model.attention": "no_attention"}, "model.spread regularises attention"),
     ],
 )
 def test_what_cannot_be_run_is_refused(changed, message, monkeypatch):
