@@ -188,7 +188,7 @@ PUBLISHED = read_published(Path(__file__).parent / "published" / "language.csv")
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """Letters told right, and bits a letter."""
+    """Accuracy, or bits per character."""
     words = [row for row in rows if row["config"]["data"]["kind"] == "Hello"]
     texts = [row for row in rows if row["config"]["data"]["kind"] != "Hello"]
     seen = {shape for row in words for shape in row["metrics"].get("shapes", ())}
@@ -204,7 +204,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
         rows=words,
         section=section("hello", "hello, eolll, lleel"),
         metric="test_accuracy",
-        measure="letters told, %",
+        measure="accuracy, %",
         times=100.0,
         notes=notes,
     )
@@ -214,7 +214,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
             rows=texts,
             section=section("shakespeare", f"tiny Shakespeare, {split} split"),
             metric=f"{split}_bits",
-            measure="bits a letter",
+            measure="bits per character",
             baseline=f"{split}_baseline",
         )
         for split in ("valid", "test")

@@ -226,7 +226,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
         metric="test_nll",
         published=PUBLISHED,
         wiring="many to many, aligned",
-        measure="nats a frame",
+        measure="nats per frame",
         notes=("RNN-NADE: the notes of a frame depend on each other; in the others they do not.",),
         baseline="baselines",
     )

@@ -186,7 +186,7 @@ def compiled(trial: Trial, drawings: Drawings) -> Program:
 
 
 def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
-    """Train; nats a point and a drawing beside those of one Gaussian; drawings."""
+    """Train; nats per point and per drawing beside those of one Gaussian; drawings."""
     drawings, sha256 = load(trial.data)
     same_data(folder, sha256)
     program = compiled(trial, drawings)
@@ -265,7 +265,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
             metric=metric,
             published={},
             wiring="one to many",
-            measure=f"nats a {unit}",
+            measure=f"nats per {unit}",
             notes=(
                 "baseline: one Gaussian, and the frequencies of pen down, pen up and end. For "
                 "networks with latents the value is an upper bound: reconstruction plus KL "

@@ -138,7 +138,7 @@ def row(trial, nll, **found):
 def test_the_table_has_points_and_drawings():
     table = sketch_rnn.table([row(t, 1.0 + t.seed) for t in sketch_rnn.trials("default")])
     for unit, times, trivial in (("point", 1, 3.5), ("drawing", 40, 147.0)):
-        lines = [line for line in table.rows if line["measure"] == f"nats a {unit}"]
+        lines = [line for line in table.rows if line["measure"] == f"nats per {unit}"]
         assert [line["value"] for line in lines if line["kind"] == "trivial"] == [trivial]
         ours = {line["system"]: line for line in lines if line["kind"] == "ours"}
         assert sorted(ours) == ["lstm, 1 × 192, 32 latents", "lstm, 1 × 192, unconditional"]
