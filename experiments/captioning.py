@@ -72,10 +72,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EYE = Eye()
-SEARCH = Search(width=3, alpha=0.6, max_length=30)
 KEPT = 4  # test pictures that a result keeps, with what is said of them
 ADAM = Optim("adam", learning_rate=2e-3, clip_norm=5.0, dropout_rate=0.1)
 TRAIN = SequenceTrainConfig(32, 3, Schedule(max_epochs=14, patience=4, halvings=1))
+SEARCH = Search(width=3, alpha=0.6, max_length=30)
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ class Trial:
     model: Model = Model()
     optim: Optim = ADAM
     train: SequenceTrainConfig = TRAIN
+    search: Search = SEARCH
     seed: int = 0
 
 
@@ -131,6 +132,7 @@ def trials(budget: str) -> list[Trial]:
 def check(trial: Trial) -> None:
     """Raise InputError for what cannot be run, ValueError for a cell that cannot be so wide."""
     bleu.check()
+    writing.check(trial.search)
     sequence_trial.check(trial)
     model = trial.model
     if model.attention not in DECODERS:
@@ -200,7 +202,7 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
 
     def written(params: Any) -> dict[str, Any]:
         images = dataset.test.images
-        lines = writing.captions(program.model, params, images, marks, SEARCH)  # pyright: ignore
+        lines = writing.captions(program.model, params, images, marks, trial.search)  # pyright: ignore
         said = [[dataset.symbols[n] for n in line.symbols] for line in lines]
         right = captions_of(dataset.test, dataset.symbols)
         exact = [words in some for words, some in zip(said, right, strict=True)]
@@ -277,7 +279,7 @@ def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
 
     def describe(line: str) -> str:
         picture = read(sample.bytes_of(line), some.shape[1], some.shape[2], line)
-        (written,) = writing.captions(model, params, picture[None], marks, SEARCH)
+        (written,) = writing.captions(model, params, picture[None], marks, trial.search)
         return " ".join(dataset.symbols[n] for n in written.symbols)
 
     return describe

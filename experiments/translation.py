@@ -7,17 +7,18 @@ from memory, the more so the longer the sentence.
     python launch.py run translation                                 hours on two cores
     python launch.py run translation --only data.kind=Tatoeba
     python launch.py run translation --set model.cell=gru,mut1
+    python launch.py run translation --set search.width=1            greedy
     python launch.py run translation --budget paper                  wider, five seeds; a GPU
     python launch.py plot translation                                BLEU by length, alignments
     python launch.py sample translation --prompt "ein mann schläft auf einer bank ."
 
 Protocol: ours. Multi30k, German to English, lower case and split into words as published, test
 2016; Tatoeba, French to English, the shortest 40,000 pairs, splits of our own. Words that occur
-once in train are unknown. A bidirectional encoder, a decoder of one layer, Adam, batches of 64 of
-similar length, dropout on embeddings and layers; the epoch with the best validation loss writes the
-test split by beam search. BLEU is sacrebleu's, on words as they are in the data (`tokenize=none`).
-Reversed: the source is read from its end, as in Sutskever et al. 2014, by an encoder of one
-direction.
+once in train are unknown. An encoder of one layer, half of its units in each direction, a decoder
+of one layer, Adam, batches of 64 of similar length, dropout on embeddings and layers; the epoch
+with the best validation loss writes the test split by beam search. BLEU is sacrebleu's, on words as
+they are in the data (`tokenize=none`). Without attention the encoder also reads in one direction
+alone, from the beginning of the source or, as in Sutskever et al. 2014, from its end.
 
 Source: Sutskever et al. 2014; Bahdanau et al. 2015; Luong et al. 2015;
 `published/language.csv` says where each value beside ours is from.
@@ -37,7 +38,9 @@ from seqlab import bleu, results, sample, sequence_trial, systems, train_sequenc
 from seqlab.cells import CELLS
 from seqlab.comparison import read_published
 from seqlab.data import ExampleDataset, Multi30k, Tatoeba
-from seqlab.data.examples import Examples, Ragged, decode, encode
+from seqlab.data.examples import UNKNOWN, Examples, Ragged, decode, encode
+from seqlab.data.tokens import words
+from seqlab.data.translation import tokens
 from seqlab.errors import InputError, nearest
 from seqlab.history import same_data
 from seqlab.intervals import mean_ci
@@ -56,7 +59,6 @@ from seqlab.writing import Search
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SEARCH = Search(width=5, alpha=0.6, max_length=60)
 EDGES = (5, 10, 15, 20, 100)  # upper ends of the ranges of source length by which BLEU is shown
 SHOWN = {  # sources whose alignments a result keeps, our own, from no data set
     "de": (
@@ -80,6 +82,7 @@ SHOWN = {  # sources whose alignments a result keeps, our own, from no data set
 }
 ADAM = Optim("adam", learning_rate=1e-3, clip_norm=1.0, dropout_rate=0.3)
 TRAIN = SequenceTrainConfig(64, 6, Schedule(max_epochs=8, patience=1, halvings=2))
+SEARCH = Search(width=5, alpha=0.6, max_length=60)
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,15 @@ class Model:
 
     Attributes:
         attention: an entry of `seqlab.models.decoders.DECODERS`.
-        reversed_source: one direction, from the end to the beginning; else both.
+        bidirectional: half of the encoder's units read in each direction; else all in one.
+        reversed_source: the encoder of one direction reads from the end.
     """
 
     cell: str = "lstm"
     units: int = 256
     num_layers: int = 1
     attention: str = "luong_general"
+    bidirectional: bool = True
     reversed_source: bool = False
 
 
@@ -107,11 +112,12 @@ class Trial:
     model: Model = Model()
     optim: Optim = ADAM
     train: SequenceTrainConfig = TRAIN
+    search: Search = SEARCH
     seed: int = 0
 
 
 def trials(budget: str) -> list[Trial]:
-    """With attention, from memory, from memory and reversed; each from several seeds."""
+    """With attention and without, and without it in one direction, each way; several seeds."""
     if budget == "smoke":
         short = SequenceTrainConfig(64, 4, Schedule(max_epochs=2, patience=1, halvings=0))
         return [Trial(budget, Tatoeba(most=10_000), Model(units=64), train=short)]
@@ -119,12 +125,13 @@ def trials(budget: str) -> list[Trial]:
         raise InputError(f"no budget {budget!r}.{nearest(budget, BUDGETS)}")
     units, num_seeds, most = (256, 3, 40_000) if budget == "default" else (512, 5, None)
     attentive = Model(units=units)
-    models = [attentive, replace(attentive, {"attention": "no_attention"})]
-    models.append(replace(models[1], {"reversed_source": True}))
+    blind = replace(attentive, {"attention": "no_attention"})
+    forward = replace(blind, {"bidirectional": False})
+    models = [attentive, blind, forward, replace(forward, {"reversed_source": True})]
     if budget == "paper":
         models.append(replace(attentive, {"attention": "bahdanau"}))
     planned = [Trial(budget, Multi30k(), model) for model in models]
-    planned.append(Trial(budget, Tatoeba(most=most), attentive))
+    planned += [Trial(budget, Tatoeba(most=most), model) for model in (attentive, blind)]
     return [replace(t, {"seed": seed}) for t in planned for seed in range(num_seeds)]
 
 
@@ -135,6 +142,11 @@ def check(trial: Trial) -> None:
     name = trial.model.attention
     if name not in DECODERS:
         raise InputError(f"no attention {name!r}.{nearest(name, DECODERS)}")
+    if trial.model.bidirectional and trial.model.units % 2:
+        raise InputError("model.units must be even: half of them read in each direction")
+    if trial.model.bidirectional and trial.model.reversed_source:
+        raise InputError("model.reversed_source is for one direction: model.bidirectional=false")
+    writing.check(trial.search)
     one = jnp.zeros((1, 1), jnp.int32)
     lengths = jnp.ones(1, jnp.int32)
     jax.eval_shape(network(trial, 1, 1).init, jax.random.key(0), one, lengths, one)
@@ -143,11 +155,15 @@ def check(trial: Trial) -> None:
 def network(trial: Trial, num_symbols: int, num_classes: int) -> EncoderDecoder:
     """Embedding and encoder of so many words, and what writes so many others."""
     model = trial.model
-    kind = stack if model.reversed_source else bidirectional_stack
-    decoder = DECODERS[model.attention](CELLS[model.cell], model.units, model.num_layers)
+    cell = CELLS[model.cell]
+    if model.bidirectional:
+        encoder = bidirectional_stack(cell, model.units // 2, model.num_layers)
+    else:
+        encoder = stack(cell, model.units, model.num_layers)
+    decoder = DECODERS[model.attention](cell, model.units, model.num_layers)
     return EncoderDecoder(
         SymbolEmbedding(num_symbols, model.units),
-        kind(CELLS[model.cell], model.units, model.num_layers),
+        encoder,
         ConditionedDecoder(decoder, num_classes, model.units),
     )
 
@@ -172,7 +188,7 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
     def written(params: Any) -> dict[str, Any]:
         sources = as_read[2].inputs
         references = decode(sentences(as_read[2]), dataset.classes)
-        lines = writing.lines(program.model, params, sources, marks, SEARCH)  # pyright: ignore
+        lines = writing.lines(program.model, params, sources, marks, trial.search)  # pyright: ignore
         translations = [[dataset.classes[n] for n in line.symbols] for line in lines]
         return bleu_by_length(translations, references, sources.lengths) | {
             "alignments": alignments(program.model, params, trial, dataset)  # pyright: ignore
@@ -183,9 +199,9 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
         keep_best=True,
         inspect=written,
     )
-    words = word_by_word(dataset)
+    one_by_one = word_by_word(dataset)
     references = [[one] for one in decode(sentences(dataset.test), dataset.classes)]
-    return metrics | {"baseline": bleu.corpus(words, references), "dataset_sha256": sha256}
+    return metrics | {"baseline": bleu.corpus(one_by_one, references), "dataset_sha256": sha256}
 
 
 def sentences(examples: Examples) -> Ragged:
@@ -211,10 +227,12 @@ def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
     """A sentence in the other language."""
     dataset, _ = sequence_trial.load(trial.data)
     program = compiled(trial, dataset)
-    read = reversed if trial.model.reversed_source else list
-    return sample.translates(
-        program, folder, dataset, asked, SEARCH, lambda words: list(read(words))
-    )
+    split = tokens if isinstance(trial.data, Tatoeba) else words
+
+    def read(line: str) -> list[str]:
+        return split(line)[::-1] if trial.model.reversed_source else split(line)
+
+    return sample.translates(program, folder, dataset, asked, trial.search, read)
 
 
 # What is reported
@@ -252,7 +270,7 @@ def alignments(
     kept = []
     for source, line in zip(
         decode(read, dataset.symbols),
-        writing.lines(model, params, read, marks, SEARCH),
+        writing.lines(model, params, read, marks, trial.search),
         strict=True,
     ):
         if line.weights is not None:
@@ -285,7 +303,9 @@ def word_by_word(dataset: ExampleDataset) -> list[list[str]]:
     for symbol in np.unique(dataset.test.inputs.values):
         having = source.indices[source.indptr[symbol] : source.indptr[symbol + 1]]
         both = np.asarray(target[having].sum(axis=0))[0]
-        best[symbol] = (2 * both / np.maximum(len(having) + occur, 1)).argmax()
+        alike = 2 * both / np.maximum(len(having) + occur, 1)
+        alike[dataset.classes.index(UNKNOWN)] = -1  # never written, as by the networks
+        best[symbol] = alike.argmax()
     return decode(
         dataset.test.inputs._replace(values=best[dataset.test.inputs.values]), dataset.classes
     )
@@ -307,7 +327,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
         measure="BLEU",
         notes=(
             "baseline: each word replaced by the one most associated with it in the training split "
-            "(Dice), in source order. BLEU: sacrebleu, one reference, tokenize=none.",
+            "(Dice), in source order. BLEU: sacrebleu, one reference, tokenize=none. Of others: "
+            "other tokens, another BLEU; nothing is published for these splits of Tatoeba.",
         ),
     )
 
@@ -324,18 +345,21 @@ def _system(config: Mapping[str, Any]) -> str:
     model = config["model"]
     name = model["attention"].replace("_", " ")
     source = ", source reversed" if model["reversed_source"] else ""
-    return f"{systems.layers(model)}, {name}{source}"
+    beam = config["search"]["width"]
+    greedy = ", greedy" if beam == 1 else f", beam of {beam}" if beam != 5 else ""
+    return f"{systems.layers(model)}, {name}{source}{greedy}"
 
 
 def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":
     """BLEU by length of each system, and what each word of some translations looked at."""
-    done = [row for row in rows if row["status"] == results.DONE]
-    kinds = {_section(row["config"]) for row in done}
+    alike: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row["config"]["seed"]):
+        if row["status"] == results.DONE:
+            alike[f"{_section(row['config'])[0]}_{row['config']['budget']}"].append(row)
     drawn = {}
-    for section, heading in sorted(kinds):
-        of_section = [row for row in done if _section(row["config"])[0] == section]
-        drawn[f"{section}_by_length"] = _by_length(heading, of_section)
-        for row in of_section:
+    for section, some in sorted(alike.items()):
+        drawn[f"{section}_by_length"] = _by_length(_section(some[0]["config"])[1], some)
+        for row in some:
             if kept := row["metrics"]["alignments"]:
                 drawn[f"{section}_alignment"] = _aligned(kept)
                 break

@@ -1,6 +1,7 @@
 """Beam search over many sources or pictures, in batches."""
 
 import functools
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from jaxtyping import Array, UInt8
 from seqlab import decoding
 from seqlab.data.examples import BEGIN, END, UNKNOWN, Examples, Ragged
 from seqlab.decoding import Written
+from seqlab.errors import InputError
 from seqlab.models.seq2seq import EncoderDecoder
 from seqlab.models.vision import Captioner
 
@@ -29,12 +31,20 @@ class Marks(NamedTuple):
     unknown: int
 
 
-class Search(NamedTuple):
-    """The settings of `decoding.beam_search`."""
+@dataclass(frozen=True)
+class Search:
+    """The settings of `decoding.beam_search`; of width 1 it is greedy."""
 
     width: int = 5
     alpha: float = 0.6
     max_length: int = 60
+
+
+def check(search: Search) -> None:
+    """Raise InputError for a search that cannot be run."""
+    for name in ("width", "max_length"):
+        if getattr(search, name) < 1:
+            raise InputError(f"search.{name} must be above 0, not {getattr(search, name)}")
 
 
 class Line(NamedTuple):

@@ -20,8 +20,7 @@ from seqlab.cells import CELLS
 from seqlab.data.stream import Dataset, Stream
 from seqlab.errors import InputError
 from seqlab.history import Diverged
-from seqlab.models.rnn import Stack, dropout, stack
-from seqlab.models.sequence import symmetric_uniform
+from seqlab.models.rnn import Stack, dropout, stack, symmetric_uniform
 from seqlab.optim import Schedule, Settings
 from seqlab.pack_log import member_lines
 from seqlab.train import SYMBOLS, Program, TrainConfig

@@ -14,6 +14,10 @@ from seqlab import sequence_trial
 from seqlab.data import ExampleDataset, Examples, Ragged
 from seqlab.data.examples import BEGIN, END, UNKNOWN, decode, encode
 from seqlab.errors import InputError
+from seqlab.models.decoders import DECODERS
+from seqlab.optim import Schedule
+from seqlab.sample import Asked
+from seqlab.train_sequences import SequenceTrainConfig
 from seqlab.trial import BUDGETS, as_dict, replace, trial_id
 
 SOURCES = ["der hund schläft", "ein hund", "der mann ist groß", "mann und hund und mann"]
@@ -36,7 +40,7 @@ def test_each_word_is_put_into_the_one_it_goes_along_with_most(dataset):
     def best(word):
         having = [n for n, line in enumerate(SOURCES) if word in line.split()]
         scores = {}
-        for other in dataset.classes:
+        for other in dataset.classes[1:]:  # <unk> is never written
             among = [n for n, line in enumerate(TARGETS) if other in line.split()]
             both = len(set(having) & set(among))
             scores[other] = 2 * both / max(len(having) + len(among), 1)
@@ -50,7 +54,7 @@ def test_each_word_is_put_into_the_one_it_goes_along_with_most(dataset):
 
 
 def test_a_source_that_is_reversed_is_read_from_its_end(dataset):
-    trial = Trial("smoke", Tatoeba(), Model(reversed_source=True))
+    trial = Trial("smoke", Tatoeba(), Model(bidirectional=False, reversed_source=True))
     read = translation.as_it_is_read(trial, dataset.train)
     assert decode(read.inputs, dataset.symbols) == [line.split()[::-1] for line in SOURCES]
     assert read.targets is dataset.train.targets
@@ -95,7 +99,7 @@ def test_bleu_is_that_of_the_paper_and_of_each_length():
 @pytest.mark.parametrize("reverse", [False, True])
 def test_alignments_are_of_the_sentences_that_are_shown(dataset, reverse, monkeypatch):
     monkeypatch.setitem(translation.SHOWN, "fr", ("ein hund", "der mann und ein hund"))
-    model = Model("gru", 4, attention="luong_general", reversed_source=reverse)
+    model = Model("gru", 4, bidirectional=not reverse, reversed_source=reverse)
     trial = Trial("smoke", Tatoeba(), model)
     network = translation.network(trial, len(dataset.symbols), len(dataset.classes))
     inputs = jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32), jnp.zeros((1, 1), jnp.int32)
@@ -130,7 +134,7 @@ def test_the_table_has_a_line_for_each_way_to_attend():
     planned = translation.trials("default")
     table = translation.table([row(trial, 30.0) for trial in planned])
     ours = [line for line in table.rows if line["kind"] == "ours"]
-    assert len({(line["task"], line["system"]) for line in ours}) == len(ours) == 4
+    assert len({(line["task"], line["system"]) for line in ours}) == len(ours) == 6
     assert all(line["n"] == 3 and line["value"] == 30.0 for line in ours)
     assert sum("source reversed" in line["system"] for line in ours) == 1
 
@@ -141,15 +145,23 @@ def test_the_figures_show_each_section_and_an_alignment_where_there_is_one():
     rows = [row(t, 20.0 + n, alignments=[kept] * (n % 2)) for n, t in enumerate(planned)]
     figures = translation.figures(rows)
     assert set(figures) == {
-        f"{section}_{what}"
+        f"{section}_default_{what}"
         for section in ("multi30k_de-en", "tatoeba_fra-eng")
         for what in ("by_length", "alignment")
     }
-    axes = figures["multi30k_de-en_by_length"].axes[0]
-    assert len(axes.get_legend().get_texts()) == 3
-    shown = figures["multi30k_de-en_alignment"].axes[0]
+    axes = figures["multi30k_de-en_default_by_length"].axes[0]
+    assert len(axes.get_legend().get_texts()) == 4
+    shown = figures["multi30k_de-en_default_alignment"].axes[0]
     assert [label.get_text() for label in shown.get_xticklabels()] == list("abc")
     np.testing.assert_allclose(shown.images[0].get_array(), kept["weights"])
+
+
+REFUSED = {
+    ("model.units", 65): "model.units must be even",
+    ("model.reversed_source", True): r"for one direction: model\.bidirectional=false",
+    ("search.width", 0): r"search\.width must be above 0, not 0",
+    ("search.max_length", 0): r"search\.max_length must be above 0",
+}
 
 
 def test_the_plans_are_good_and_different(monkeypatch):
@@ -163,11 +175,13 @@ def test_the_plans_are_good_and_different(monkeypatch):
     wrong = replace(trial, {"model.attention": "bahdanu"})
     with pytest.raises(InputError, match=r"no attention 'bahdanu'\. Did you mean 'bahdanau'"):
         translation.check(wrong)
-    raw = replace(trial, {"model.cell": "mut1"})
-    for attention in ("luong_general", "bahdanau"):
-        translation.check(replace(raw, {"model.attention": attention}))
-    with pytest.raises(ValueError, match="mut1"):  # the input of the second layer is wider than it
-        translation.check(replace(raw, {"model.num_layers": 2}))
+    for attention in DECODERS:
+        for cell in ("lstm", "mut1"):
+            two = {"model.attention": attention, "model.cell": cell, "model.num_layers": 2}
+            translation.check(replace(trial, two))
+    for refused, why in REFUSED.items():
+        with pytest.raises(InputError, match=why):
+            translation.check(replace(trial, dict([refused])))
     with pytest.raises(InputError, match="Did you mean 'paper'"):
         translation.trials("papers")
     assert isinstance(translation.trials("default")[0].data, Multi30k)
@@ -175,3 +189,25 @@ def test_the_plans_are_good_and_different(monkeypatch):
     assert isinstance(
         translation.sentences(Examples(*[Ragged(np.zeros(0), np.zeros(0))] * 2)), Ragged
     )
+
+
+def test_a_trained_translator_is_used_on_lines_as_people_type_them(dataset, tmp_path, monkeypatch):
+    """It has learnt four sentences by heart; a line that it cannot end has … behind it."""
+    schedule = Schedule(max_epochs=60, patience=60, halvings=0)
+    small = {"model.units": 16, "model.cell": "gru", "optim.learning_rate": 0.02}
+    trial = replace(translation.trials("smoke")[0], small | {"optim.dropout_rate": None})
+    trial = replace(trial, {"train": SequenceTrainConfig(4, 1, schedule), "search.width": 1})
+    known = dataset._replace(valid=dataset.train, test=dataset.train)
+    monkeypatch.setattr(sequence_trial, "load", lambda config: (known, "sha256"))
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam
+        metrics = translation.run(trial, tmp_path)
+    assert metrics["test_bleu"] > 99
+    say = translation.sampler(trial, tmp_path, Asked())
+    assert say("Der Hund schläft") == "the dog sleeps"
+    assert say("ein hund") == "a dog"
+    with pytest.raises(InputError, match="expected a word, found none"):
+        say("  ")
+    short = replace(trial, {"search.max_length": 2})
+    assert translation.sampler(short, tmp_path, Asked())("Der Hund schläft") == "the dog …"
+    with pytest.raises(InputError, match="--temperature: there is no such choice"):
+        translation.sampler(trial, tmp_path, Asked(temperature=1.0))

@@ -9,6 +9,7 @@ import io
 import re
 import zipfile
 from dataclasses import dataclass
+from html import unescape
 
 from seqlab.data import prepared, published
 from seqlab.data.examples import (
@@ -77,7 +78,7 @@ class Tatoeba:
 def load_multi30k(config: Multi30k) -> ExampleDataset:
     """29,000 / 1,014 / 1,000 captions; the other tests have 1,000 (flickr) and 461 (mscoco).
 
-    Lower-cased, normalised and split into words as published, with `&apos;` for an apostrophe.
+    Lower-cased, normalised and split into words as published; its `&apos;` is ' here, and so on.
     Sentences have no marks at their ends; "<s>" and "</s>" are among the classes for whoever puts
     them there.
 
@@ -93,7 +94,9 @@ def load_multi30k(config: Multi30k) -> ExampleDataset:
     def pairs(split: str) -> Pairs:
         kept = texts[split]
         both = published.sentences(kept[source]), published.sentences(kept[target])
-        return list(zip(*both, strict=True))
+        return [
+            ([*map(unescape, one)], [*map(unescape, two)]) for one, two in zip(*both, strict=True)
+        ]
 
     train = pairs("train")
     if config.max_length is not None:

@@ -23,8 +23,7 @@ from jaxtyping import Array, Float, Int
 from seqlab.cells import Cell
 from seqlab.cells.base import Params, takes
 from seqlab.models.attention import Attention, Memory, additive, dot, gated_additive, general
-from seqlab.models.rnn import Stack, dropout, stack
-from seqlab.models.sequence import symmetric_uniform
+from seqlab.models.rnn import Stack, dropout, stack, symmetric_uniform
 from seqlab.recurrence import Symbols, plain_unroll, unroll
 
 
@@ -119,7 +118,7 @@ class AttentiveRNN(nn.Module):
         params = {"attention": self._scores(memory.values), "memory": memory}
         if not takes(self.cell, width, self.units):
             init = symmetric_uniform(width)
-            params["w_j"] = self.param("w_j", init, (width, self.units))
+            params["w_j"] = self.param("w_j", init, (width, self.units), xs.dtype)
             width = self.units
         params["cell"] = self.param("cell", self.cell.init, width, self.units)
         run = plain_unroll if self.is_initializing() else unroll

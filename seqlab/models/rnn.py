@@ -5,6 +5,8 @@ Every layer takes xs [B, T, D], or the `Symbols` that stand for them, and return
 `final(ys, lengths)` the output [B, H] at the last real step that the layer reads of each row.
 """
 
+import dataclasses
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -13,7 +15,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from seqlab.cells import Cell
+from seqlab.cells.base import takes
 from seqlab.recurrence import Symbols, plain_unroll, unroll
+
+
+def symmetric_uniform(width: int) -> nn.initializers.Initializer:
+    """U[-1/√width, 1/√width], the range that all weights of the comparison are drawn from."""
+
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -1 / math.sqrt(width), 1 / math.sqrt(width))
+
+    return init
 
 
 def dropout(key: Array, rate: Array | float, x: Array) -> Array:
@@ -33,6 +45,9 @@ def real_steps(lengths: Int[Array, " B"], time: int) -> Bool[Array, "B T"]:
 
 class RNN(nn.Module):
     """One cell over time. The layer owns the cell's flat dict of params.
+
+    For a cell that uses x without a matrix, as MUT1 and MUT2 do, W_j projects an input of another
+    width than H to H.
 
     Attributes:
         cell: an entry of `seqlab.cells.CELLS`, or a cell of one's own.
@@ -64,11 +79,21 @@ class RNN(nn.Module):
         carry: Any = None,
         lengths: Int[Array, " B"] | None = None,
     ) -> tuple[Any, Float[Array, "B T H"]]:
+        width = xs.shape[-1]
+        if not takes(self.cell, width, self.units):
+            w_j = self.param("w_j", symmetric_uniform(width), (width, self.units), xs.dtype)
+            xs = _projected(xs, w_j)
         params = self.param("cell", self.cell.init, xs.shape[-1], self.units)
         if carry is None:
             carry = self.initial_carry(xs.shape[0])
         run = plain_unroll if self.is_initializing() else unroll  # init asks for shapes alone
         return run(self.cell, params, carry, xs, lengths=lengths, reverse=self.reverse)
+
+
+def _projected(xs: Array | Symbols, w: Array) -> Array | Symbols:
+    if isinstance(xs, Symbols):
+        return dataclasses.replace(xs, table=xs.table @ w)
+    return xs @ w
 
 
 class Bidirectional(nn.Module):

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from seqlab.models.decoders import Decoder
-from seqlab.models.rnn import Stack, real_steps
-from seqlab.models.sequence import Embedding, SymbolEmbedding, symmetric_uniform
+from seqlab.models.rnn import Stack, real_steps, symmetric_uniform
+from seqlab.models.sequence import Embedding, SymbolEmbedding
 
 
 class Bridge(nn.Module):

@@ -17,27 +17,16 @@
 Rows may differ in length: nothing that stands past `lengths` has an effect on what stands before.
 """
 
-import math
 from typing import Any, Literal, TypeAlias, get_args
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from seqlab.errors import InputError, nearest
 from seqlab.models.attention import masked_softmax
-from seqlab.models.rnn import Stack, dropout, real_steps
+from seqlab.models.rnn import Stack, dropout, real_steps, symmetric_uniform
 from seqlab.recurrence import Symbols
-
-
-def symmetric_uniform(width: int) -> nn.initializers.Initializer:
-    """U[-1/√width, 1/√width], the range that all weights of the comparison are drawn from."""
-
-    def init(key, shape, dtype=jnp.float32):
-        return jax.random.uniform(key, shape, dtype, -1 / math.sqrt(width), 1 / math.sqrt(width))
-
-    return init
 
 
 class LanguageModel(nn.Module):

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from seqlab.models import mixture
-from seqlab.models.rnn import Stack, dropout
+from seqlab.models.rnn import Stack, dropout, symmetric_uniform
 from seqlab.models.seq2seq import Bridge
-from seqlab.models.sequence import FrameEmbedding, symmetric_uniform
+from seqlab.models.sequence import FrameEmbedding
 
 STEP = 2 + mixture.PENS  # numbers of a step
 

@@ -25,6 +25,7 @@ def inputs(width=2, seed=0):
 def by_hand(name, params, carry, xs, lengths=None, reverse=False):
     """One layer, row by row and real step by real step."""
     cell = CELLS[name]
+    xs = xs @ params["w_j"] if "w_j" in params else xs
     params = params["cell"]
     carry = cell.initial_carry(BATCH, HIDDEN) if carry is None else carry
     carries, rows = [], []
@@ -145,12 +146,18 @@ def test_bidirectional_stack_reads_both_directions_of_the_layer_below():
     assert_close(ours, ((first, second), ys))
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", ["mut1", "mut2"])
-def test_raw_x_cannot_be_twice_as_wide_as_h(name):
+def test_raw_x_is_projected_to_the_width_of_the_cell(name):
     """The second bidirectional layer reads 2H columns, and x stands without a matrix here."""
-    layers = bidirectional_stack(CELLS[name], HIDDEN, 2)
-    with pytest.raises(ValueError, match=f"{name} needs input_dim == hidden_dim, got 6 and 3"):
-        layers.init(jax.random.key(0), jnp.zeros((BATCH, TIME, HIDDEN)))
+    layers, xs = bidirectional_stack(CELLS[name], HIDDEN, 2), inputs(HIDDEN)
+    params = initialised(layers, xs)
+    assert all(("w_j" in params["layers_1"][way]) for way in ("forward", "backward"))
+    assert "w_j" not in params["layers_0"]["forward"]
+    ours = jit(layers.apply)({"params": params}, xs)
+    first, ys = both_by_hand(name, params["layers_0"], (None, None), xs, None)
+    second, ys = both_by_hand(name, params["layers_1"], (None, None), ys, None)
+    assert_close(ours, ((first, second), ys))
 
 
 @pytest.mark.usefixtures("float64")

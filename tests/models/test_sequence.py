@@ -106,9 +106,15 @@ def test_dropout_is_on_the_embedding_too_and_rate_zero_is_none(kind):
     assert run._cache_size() == 1
 
 
-@pytest.mark.parametrize("kind", [LanguageModel, FramePredictor])
 @pytest.mark.parametrize("name", ["mut1", "mut2"])
-def test_raw_x_needs_an_embedding_as_wide_as_the_cells(kind, name):
-    model = make(kind, cell=name, width=UNITS + 1)
-    with pytest.raises(ValueError, match=f"{name} needs input_dim == hidden_dim, got 4 and 3"):
-        model.init(jax.random.key(0), values(kind))
+def test_raw_x_of_another_width_is_projected_as_symbols_too(name):
+    """A table with its rows projected is the table of a network as wide as its cells."""
+    wide, narrow = make(LanguageModel, 1, name, UNITS + 1), make(LanguageModel, 1, name)
+    xs = values(LanguageModel)
+    params = drawn(wide, xs)["params"]
+    table = params["embedding"]["embedding"] @ params["stack"]["layers_0"]["w_j"]
+    cell = {"layers_0": {"cell": params["stack"]["layers_0"]["cell"]}}
+    same = params | {"embedding": {"embedding": table}, "stack": cell}
+    _, ours = jax.jit(wide.apply)({"params": params}, xs)
+    _, theirs = jax.jit(narrow.apply)({"params": same}, xs)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
