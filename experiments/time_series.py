@@ -210,7 +210,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
         measure="root mean square error",
         notes=(
             "least squares: a linear function of the same window. change: the window is read less "
-            "its last value, to which the network's number is added; value: neither.",
+            "its last value, to which the network's number is added; value: neither. Nothing is "
+            "published for these splits.",
         ),
         baseline="baselines",
     )

@@ -1,7 +1,7 @@
 """Visual question answering: picture and question seen, an answer given.
 
-Claim: an answer takes both, picture and question; a network that attends to the picture after
-reading the question needs fewer epochs than one that sees only a summary of the picture.
+Claim: an answer takes both, picture and question. Where a picture shows a single shape, the largest
+of each feature over it tells nearly all; attention, which has to learn where to look, is slower.
 
     python launch.py run vqa --budget smoke                  one epoch, a first look; a minute
     python launch.py run vqa                                 an hour on two cores
@@ -328,7 +328,7 @@ def figures(rows: list[dict[str, Any]]) -> "dict[str, Figure]":
             config = row["config"]
             name = systems.file_name(config["data"]["name"], _system(config), config["budget"])
             if name not in drawn:
-                told = [f"{one['said']} (truth: {one['truth']})" for one in kept]
+                told = [f"{one['said']}\ntruth: {one['truth']}" for one in kept]
                 read = [one["asked"] for one in kept]
                 drawn[name] = looked_at(_system(config), kept, told, read)
     return drawn
