@@ -11,7 +11,7 @@ The slide prints ∂h_k/∂W. The sum is the gradient only if h_{k−1} is held 
 the total derivative of h_k contains the terms before k, so term k would count t − k + 1 times.
 
     python launch.py run bptt_by_hand                        seconds; every budget is the same
-    python launch.py table bptt_by_hand --only steps=4       the slide's own sum
+    python launch.py table bptt_by_hand --only steps=4       the slide's own sum, every matrix of it
     python launch.py plot bptt_by_hand                       the norms over t − k
 
 Protocol: the decks' exercise, vocabulary h, e, l, o, one-hot, two hidden units; the next letter of
@@ -19,7 +19,8 @@ hello, in four steps, or of hellohello… in twenty. W is a rotation scaled by i
 so that ‖∂h_t/∂h_k‖ ≤ ρ^(t−k): below 1 the gradient must vanish, above 1 it explodes only where tanh
 is not saturated. `signal` multiplies U and h_{−1}; when it is small, tanh is linear. The terms are
 added from k = t backwards. Each partial sum is the gradient of backpropagation truncated to
-t − k + 1 steps, and is compared with jax.grad with stop_gradient on h_{k−1}. In float64.
+t − k + 1 steps, and is compared with jax.grad with stop_gradient on h_{k−1}. In float64. Of the
+four steps the numbers of every term are kept, and the gradients of E = Σ_t E_t.
 
 Source: the deck "Tensorflow day 3", backpropagation through time; Pascanu, Mikolov and Bengio, On
 the difficulty of training recurrent neural networks, 2013, for the bound.
@@ -166,12 +167,12 @@ def term(
 
 
 @jax.jit
-def by_jax(setting: Setting, t: jax.Array, cuts: jax.Array) -> Weights:
-    """∂E_t/∂(U, W, V) for each of the cuts, without what flows through h_{cut−1}.
+def by_jax(setting: Setting, counted: jax.Array, cuts: jax.Array) -> Weights:
+    """∂(Σ_t counted_t E_t)/∂(U, W, V) for each of the cuts, without what flows through h_{cut−1}.
 
     Args:
         setting: its weights are those of the slide; the library's cell has their transposes.
-        t: of the error, [].
+        counted: [T], 1 at t alone for E_t, 1 everywhere for E.
         cuts: the first step of the window, [N].
 
     Returns:
@@ -186,7 +187,7 @@ def by_jax(setting: Setting, t: jax.Array, cuts: jax.Array) -> Weights:
             h = jnp.where(step == cut, jax.lax.stop_gradient(h), h)
             h, _ = CELLS["rnn"].step(params, h, x[None])
             errors.append(-jnp.vdot(y, jax.nn.log_softmax(weights.v @ h[0])))
-        return jnp.stack(errors)[t]
+        return jnp.vdot(counted, jnp.stack(errors))
 
     return jax.vmap(jax.grad(error), (None, 0))(setting.weights, cuts)
 
@@ -198,14 +199,22 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
     """All terms of all errors, and how far every sum is from JAX. Nothing is kept in the folder."""
     setting = drawn(trial)
     hs, predictions = forward(setting)
+    each_error, windows = np.eye(trial.steps), np.arange(trial.steps)
     outputs, terms = [], []
+    de_dv, de_dw = np.zeros_like(setting.weights.v), np.zeros_like(setting.weights.w)  # of E
     for t, prediction in enumerate(predictions):
-        with jax.enable_x64(True):
-            theirs = Weights(*map(np.asarray, by_jax(setting, t, np.arange(trial.steps))))
-        de_dv = np.outer(prediction - setting.ys[t], hs[t])
-        outputs.append({"t": t, "norm": _norm(de_dv), "difference": _off(de_dv, theirs.v[0])})
+        theirs = _theirs(setting, each_error[t], windows)
+        output = np.outer(prediction - setting.ys[t], hs[t])
         of_error = np.stack([term(setting, hs, prediction, t, k) for k in range(t + 1)])
         whole, norms = of_error.sum(0), [_norm(one) for one in of_error]
+        outputs.append(
+            {
+                "t": t,
+                "norm": _norm(output),
+                "difference": _off(output, theirs.v[0]),
+                **_kept(trial, output),
+            }
+        )
         for k in range(t, -1, -1):
             truncated = of_error[k:].sum(0)
             terms.append(
@@ -218,10 +227,27 @@ def run(trial: Trial, folder: Path | None = None) -> dict[str, Any]:
                     "sum": _norm(truncated),
                     "left_out": _norm(whole - truncated) / _norm(whole),
                     "difference": _off(truncated, theirs.w[k]),
+                    **_kept(trial, of_error[k]),
                 }
             )
-    largest = max(line["difference"] for line in outputs + terms)
-    return {"outputs": outputs, "terms": terms, "largest_difference": largest}
+        de_dv, de_dw = de_dv + output, de_dw + whole
+    theirs = _theirs(setting, np.ones(trial.steps), windows[:1])
+    totals = [
+        {"of": name, "sum": _norm(total), "difference": _off(total, jax_s), **_kept(trial, total)}
+        for name, total, jax_s in (("V", de_dv, theirs.v[0]), ("W", de_dw, theirs.w[0]))
+    ]
+    largest = max(line["difference"] for line in outputs + terms + totals)
+    return {"outputs": outputs, "terms": terms, "totals": totals, "largest_difference": largest}
+
+
+def _theirs(setting: Setting, counted: np.ndarray, cuts: np.ndarray) -> Weights:
+    with jax.enable_x64(True):
+        return Weights(*map(np.asarray, by_jax(setting, counted, cuts)))
+
+
+def _kept(trial: Trial, gradient: np.ndarray) -> dict[str, Any]:
+    """The numbers themselves, where they are few enough to be read."""
+    return {"matrix": gradient.tolist()} if trial.steps == DECK_STEPS else {}
 
 
 def _norm(gradient: np.ndarray) -> float:
@@ -241,6 +267,8 @@ COLUMNS = (
     Column("t", "t", data_only=True),
     Column("k", "k"),
     Column("window", "window"),
+    Column("matrix", "matrix", data_only=True),
+    Column("shown", "matrix"),
     Column("jacobian", "‖∂h_t/∂h_k‖", ".3g"),
     Column("bound", "ρ^(t−k)", ".3g"),
     Column("norm", "‖term‖", ".3g"),
@@ -257,7 +285,9 @@ NOTES = (
     "Norms are Frobenius norms, for ∂h_t/∂h_k spectral. off JAX: the largest difference of any "
     "entry of ∂E_t/∂V, or of the sum, from jax.grad's, relative to the largest entry if that is "
     "below 1.",
-    f"With {DECK_STEPS} steps the gradients of all E_t are shown, otherwise those of the last.",
+    f"With {DECK_STEPS} steps the gradients of all E_t are shown, and of their sum E, with their "
+    "matrices to four digits; otherwise the norms of the last E_t. Rows of ∂E/∂V are the letters "
+    f"{', '.join(VOCABULARY)}; all other rows and columns are hidden units.",
 )
 
 
@@ -273,9 +303,12 @@ def table(rows: list[dict[str, Any]]) -> Table:
             continue
         ours = [_output_line(output) for output in row["metrics"]["outputs"]]
         ours += [_term_line(term, config) for term in row["metrics"]["terms"]]
-        every += ours
-        shown = range(DECK_STEPS) if config["steps"] == DECK_STEPS else [config["steps"] - 1]
+        totals = [_total_line(total) for total in row["metrics"].get("totals", ())]
+        every += ours + totals
+        short = config["steps"] == DECK_STEPS
+        shown = range(DECK_STEPS) if short else [config["steps"] - 1]
         lines += [heading | line for t in shown for line in ours if line["t"] == t]
+        lines += [heading | total for total in totals if short]
     agree = sum(line["verdict"] == "agrees" for line in every)
     total = f"Shown or not, {agree} of {len(every)} gradients agree with JAX's to {TOLERANCE:.0e}."
     title = "The gradient of a recurrent network, term by term"
@@ -283,14 +316,31 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _output_line(output: dict[str, Any]) -> dict[str, Any]:
-    return {"gradient": f"∂E_{output['t']}/∂V", "verdict": _verdict(output), **output}
+    return _line(f"∂E_{output['t']}/∂V", output)
 
 
 def _term_line(term: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     back = term["t"] - term["k"]
     bound = config["spectral_radius"] ** back
-    line = {"gradient": f"∂E_{term['t']}/∂W", "window": back + 1, "bound": bound}
-    return line | {"verdict": _verdict(term), **term}
+    return {"window": back + 1, "bound": bound} | _line(f"∂E_{term['t']}/∂W", term)
+
+
+def _total_line(total: dict[str, Any]) -> dict[str, Any]:
+    numbers = {key: value for key, value in total.items() if key != "of"}
+    return _line(f"∂E/∂{total['of']} = Σ_t ∂E_t/∂{total['of']}", numbers)
+
+
+def _line(gradient: str, numbers: dict[str, Any]) -> dict[str, Any]:
+    shown = {"shown": written(numbers["matrix"])} if "matrix" in numbers else {}
+    return {"gradient": gradient, "verdict": _verdict(numbers), **shown, **numbers}
+
+
+def written(matrix: list[list[float]]) -> str:
+    """A line a row, four significant digits, the columns below each other."""
+    cells = [[f"{number: #.4g}" for number in row] for row in matrix]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    rows = [", ".join(map(str.ljust, row, widths)) for row in cells]
+    return "[" + ",\n ".join(f"[{row}]" for row in rows) + "]"
 
 
 def _verdict(gradient: dict[str, Any]) -> str:

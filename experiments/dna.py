@@ -252,6 +252,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
             "leaving a sequence out makes the other class the larger.",
             "Published values on splice: folds of 1,000 of the sequences; reported by class, "
             "combined here by the sizes of the classes.",
+            "Ten folds, leave-one-out: n counts folds, and seeds of each.",
         ),
         baseline="baselines",
     )

@@ -13,7 +13,8 @@ stands before each word, most of all at the beginning.
 Protocol: ours. UD English EWT 2.16, 17 universal tags, the published splits; forms of words as they
 are, those that occur once in train unknown; no characters, no pretrained vectors. Adam, batches of
 32 of similar length, dropout on embeddings and between layers; the epoch with the best validation
-loss is tested. The unidirectional network has as many units as both directions together.
+loss is tested. The unidirectional network has as many units as both directions together; its
+embedding is as much wider, since layers and embedding are of one width.
 
 Source: Silveira et al. 2014 for the treebank; Schuster and Paliwal 1997 for both directions;
 `published/language.csv` says where each value beside ours is from.

@@ -177,6 +177,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
         wiring="many to one",
         measure="accuracy, %",
         times=100.0,
+        notes=("Ten folds: n counts folds, one seed each.",),
     )
 
 

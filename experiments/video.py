@@ -7,7 +7,7 @@ small an eye can tell, and memory adds little.
     python launch.py run video --budget smoke             kinds of motion, one short run; a minute
     python launch.py run video                            twenty minutes on two cores
     python launch.py run video --only data.says=direction
-    python launch.py run video --set model.cell=lstm,mut1
+    python launch.py run video --only reads=clip --set model.cell=lstm,mut1
     python launch.py run video --budget paper             larger frames, wider, five seeds
     python launch.py plot video                           accuracy by frame; a clip, word by word
 

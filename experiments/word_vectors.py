@@ -231,6 +231,7 @@ def of_words(model: Svd | Word2vec, vectors: Any) -> np.ndarray:
 # What they are asked
 
 NEAR = ("monday", "company", "france", "river", "song", "bank")
+SHOWN_NEAR = 2  # of these, under the table
 ANALOGY, ANSWER = "king - man + woman", "queen"
 GROUPS = {
     "months": "january february march april may june july august september october november",
@@ -354,7 +355,11 @@ def _matrix(rows: list[dict[str, Any]]) -> Table:
     ]
     window = row["config"]["model"]["window"]
     note = f"You say goodbye and I say hello. Within {window} word{'s' * (window > 1)}."
-    return Table(title, columns, tuple(lines), notes=(note,))
+    slip = (
+        "The lecture's matrix is this one but for goodbye, I: it prints 1 there, and 0 at I, "
+        "goodbye; the two words are not side by side."
+    )
+    return Table(title, columns, tuple(lines), notes=(note, *(slip,) * (window == 1)))
 
 
 def _section(rows: list[dict[str, Any]], name: str, config: Mapping[str, Any]) -> tuple[str, str]:
@@ -388,8 +393,13 @@ def _first_seeds(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], dict[
 
 
 def _examples(rows: list[dict[str, Any]]) -> list[str]:
+    """Of each text and system the words nearest to the first of NEAR, and the analogy."""
     lines = []
     for (_, text, system), row in sorted(_first_seeds(rows).items()):
+        near = list(row["metrics"]["near"].items())[:SHOWN_NEAR]
+        if near:
+            said = "; ".join(f"{word}: {', '.join(words)}" for word, words in near)
+            lines.append(f"Nearest words, {system} on {text}. {said}.")
         king = row["metrics"].get("king")
         if king:
             words = ", ".join(king["found"])

@@ -39,8 +39,8 @@ class Batch(NamedTuple):
     Attributes:
         inputs: int32 [B, S] symbols, float32 [B, S, C], or uint8 [B, S, H, W].
         lengths: int32 [B].
-        targets: int32 [B, U]: a class (U = 1), a tag for each symbol (U = S), a translation; or
-            float32 [B, 1, C], measurements.
+        targets: int32 [B, U]: a class (U = 1), a tag for each of the first symbols (U ≤ S), a
+            translation; or float32 [B, 1, C], measurements.
         previous: int32 [B, U], the targets one place later, a decoder's input in teacher forcing.
         scored: bool [B, U].
         pictures: None where nothing is looked at.

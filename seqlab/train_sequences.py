@@ -24,7 +24,8 @@ class Wiring(NamedTuple):
 
     Attributes:
         arguments: batch -> the arguments that the network is called with.
-        logits: the network's output -> logits [B, U, K] of U places, each with a target.
+        logits: the network's output -> logits [B, U, K] of U places; those with a target come
+            first.
         objective: what is minimised and what is reported.
         penalty: (output, which places have a target [B, U]) -> what is added to the loss of each
             row, [B], before the mean over places is taken.
@@ -82,6 +83,11 @@ def init_state(program: Program, settings: optim.Settings, batch: Batch) -> Trai
     return train_buckets.begun(params, program.optimizer, settings)
 
 
+def answers(program: Program, said: Any, batch: Batch) -> jax.Array:
+    """Logits [B, U, K] of the places that have a target in some row; what is said later is free."""
+    return program.wiring.logits(said)[:, : batch.targets.shape[1]]
+
+
 def train_step(
     program: Program, settings: optim.Settings, state: TrainState, batch: Batch
 ) -> tuple[TrainState, jax.Array]:
@@ -95,7 +101,7 @@ def train_step(
             dropout_rate=settings.dropout_rate,
             rngs={"dropout": dropout_key},
         )
-        logits = program.wiring.logits(said)
+        logits = answers(program, said, batch)
         loss = program.wiring.objective.loss(logits, batch.targets, where=batch.scored).sum()
         if program.wiring.penalty is not None:
             present = batch.scored.any(axis=1)
@@ -109,7 +115,7 @@ def train_step(
 def sums_of(program: Program, params: Any, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
     """Sums of the metrics over what is scored; the key is not used."""
     said = program.model.apply(params, *program.wiring.arguments(batch))
-    logits = program.wiring.logits(said)
+    logits = answers(program, said, batch)
     return program.wiring.objective.sums(logits, batch.targets, where=batch.scored)
 
 

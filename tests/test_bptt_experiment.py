@@ -1,5 +1,6 @@
 """Every term of the slide's sum is the derivative by the W of one step, and tables say so."""
 
+import functools
 import json
 import math
 
@@ -111,12 +112,14 @@ def test_every_term_is_the_derivative_by_the_w_of_its_step(trial, metrics, oracl
 @pytest.mark.parametrize("trial", TRIALS, ids=str)
 def test_every_sum_is_jax_gradient_of_its_window_and_of_no_other(trial, metrics, oracle):
     terms = each(trial, metrics).values()
-    differences = [found["difference"] for found in (*terms, *metrics[trial]["outputs"])]
+    others = (*metrics[trial]["outputs"], *metrics[trial]["totals"])
+    differences = [found["difference"] for found in (*terms, *others)]
     assert max(differences) <= 1e-12
     assert metrics[trial]["largest_difference"] == max(differences)
     t, setting, de_dw = trial.steps - 1, drawn(trial), oracle[trial][0]
     with jax.enable_x64(True):
-        theirs = np.asarray(bptt_by_hand.by_jax(setting, t, np.arange(trial.steps)).w)
+        last = np.eye(trial.steps)[t]
+        theirs = np.asarray(bptt_by_hand.by_jax(setting, last, np.arange(trial.steps)).w)
     largest = np.abs(theirs[0]).max()
     for k in range(trial.steps):
         np.testing.assert_allclose(theirs[k], de_dw[t, k:].sum(0), rtol=0, atol=1e-12 * largest)
@@ -215,6 +218,67 @@ def test_the_exercise_in_batches_by_the_library(words, float64):
     np.testing.assert_allclose(total, gradient, rtol=0, atol=1e-12)
 
 
+# The numbers that a lecture shows
+
+
+@functools.cache
+def jax_gradient(trial: Trial, steps: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """∂(Σ of the E_t of some steps)/∂V and /∂W, of a network written in rows."""
+    setting = drawn(trial)
+
+    def error(v, w):
+        h, errors = jnp.asarray(setting.before), []
+        for x, y in zip(setting.xs, setting.ys, strict=True):
+            h = jnp.tanh(x @ setting.weights.u.T + h @ w.T)
+            errors.append(jax.nn.logsumexp(h @ v.T) - (h @ v.T)[y.argmax()])
+        return sum(errors[t] for t in steps)
+
+    with jax.enable_x64(True):
+        _, w, v = map(jnp.asarray, setting.weights)
+        return tuple(map(np.asarray, jax.grad(error, (0, 1))(v, w)))  # pyright: ignore
+
+
+def printed(cell: str) -> np.ndarray:
+    """The numbers of a cell of the table, rows on lines of their own."""
+    matrix = np.array(json.loads(cell))
+    assert len(cell.splitlines()) == len(matrix)
+    return matrix
+
+
+def test_the_printed_matrices_add_up_to_jax_gradients(metrics):
+    short = [trial for trial in TRIALS if trial.steps == 4]
+    table = bptt_by_hand.table([row(trial, metrics[trial]) for trial in short])
+    shown = list(table.rows)
+    everything = tuple(range(4))
+    for trial in short:
+        section = [shown.pop(0) for _ in range(4 + 10 + 2)]
+        lines = {
+            name: [line for line in section if line["gradient"].startswith(name)]
+            for name in (*(f"∂E_{t}/∂{of}" for t in range(4) for of in "VW"), "∂E/∂V", "∂E/∂W")
+        }
+        for place, of in enumerate("VW"):
+            gradients = [(jax_gradient(trial, (t,)), lines[f"∂E_{t}/∂{of}"]) for t in range(4)]
+            whole = jax_gradient(trial, everything)
+            every = [line for _, parts in gradients for line in parts]
+            for expected, parts in (*gradients, (whole, every), (whole, lines[f"∂E/∂{of}"])):
+                total = sum(np.array(line["matrix"]) for line in parts)
+                np.testing.assert_allclose(total, expected[place], rtol=0, atol=1e-12)
+            (total,) = lines[f"∂E/∂{of}"]
+            assert total["gradient"] == f"∂E/∂{of} = Σ_t ∂E_t/∂{of}"
+            close(total["sum"], np.sqrt((whole[place] ** 2).sum()))
+            for line in (*every, total):
+                np.testing.assert_allclose(printed(line["shown"]), line["matrix"], rtol=5e-4)
+    assert shown == []
+    for cell in (line["shown"] for line in table.rows):
+        assert all(line in tables.render(table, "text") for line in cell.splitlines())
+
+
+def test_a_matrix_is_printed_with_four_digits_below_each_other():
+    assert bptt_by_hand.written([[0.12345, -3.0], [-0.0012344, 1e-6]]) == (
+        "[[ 0.1235  , -3.000    ],\n [-0.001234,  1.000e-06]]"
+    )
+
+
 def test_long_texts_repeat_the_word():
     letters = "".join("helo"[y.argmax()] for y in drawn(Trial(1.0, 12)).ys)
     assert letters == "ellohellohel"
@@ -236,6 +300,7 @@ def test_the_table_shows_the_metrics_term_by_term(metrics):
         for t in errors:
             output, *terms = shown[: t + 2]
             shown = shown[t + 2 :]
+            assert all((line["matrix"] is None) == (trial.steps > 4) for line in (output, *terms))
             about = f"hello, {trial.steps} steps" + ", signal 1e-05" * (trial.signal < 1)
             headings = {line["setting"] for line in (output, *terms)}
             assert headings == {f"{about}, ρ = {trial.spectral_radius:g}"}
@@ -250,6 +315,11 @@ def test_the_table_shows_the_metrics_term_by_term(metrics):
                 assert line["gradient"] == f"∂E_{t}/∂W"
                 assert line["window"] == t - line["k"] + 1
                 assert line["bound"] == trial.spectral_radius ** (t - line["k"])
+        if trial.steps == 4:
+            totals, shown = shown[:2], shown[2:]
+            for line, expected in zip(totals, metrics[trial]["totals"], strict=True):
+                assert line["gradient"] == "∂E/∂{0} = Σ_t ∂E_t/∂{0}".format(expected["of"])
+                assert line["difference"] == expected["difference"] <= 1e-12
     assert shown == []
 
 
@@ -258,7 +328,7 @@ def test_the_table_counts_what_agrees_and_names_what_failed(metrics):
     found = json.loads(json.dumps(metrics[trial]))
     found["terms"][0]["difference"] = 1.1e-12
     table = bptt_by_hand.table([row(trial, found), row(other, None, "FAILED")])
-    assert "13 of 14 gradients agree" in table.notes[-1]
+    assert "15 of 16 gradients agree" in table.notes[-1]
     assert next(line["verdict"] for line in table.rows if "k" in line) == "differs"
     assert table.rows[-1] == {"setting": "hello, 4 steps, ρ = 1", "gradient": "FAILED"}
     text = tables.render(table, "text")

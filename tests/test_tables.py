@@ -585,6 +585,19 @@ def test_columns_can_be_chosen_and_keep_their_sections():
         tables.select(table, ["c"])
 
 
+def test_a_cell_of_several_lines_is_as_wide_as_the_longest():
+    columns = (Column("who", "who"), Column("matrix", "matrix"), Column("last", "last"))
+    rows = ({"who": "w", "matrix": "[1, 2]\n[3, 4]\n[5, 6]", "last": "here"},)
+    console = Console(file=io.StringIO(), width=25, color_system=None)
+    with console.capture() as capture:
+        for part in fitted(Table("t", columns, rows), 25):
+            console.print(part)
+    shown = [line.split() for line in capture.get().splitlines()]
+    assert ["w", "[1,", "2]", "here"] in shown
+    assert ["[3,", "4]"] in shown
+    assert ["[5,", "6]"] in shown
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_a_terminal_shows_whole_numbers_and_names_what_it_hides(width):
     keys = [f"k{number}" for number in range(12)]

@@ -50,6 +50,9 @@ def test_the_sentence_alone_is_printed_as_a_matrix():
     assert [column.title for column in table.columns] == ["", *words]
     expected = [[w, *line] for w, line in zip(words, counts.tolist(), strict=True)]
     assert printed == expected
+    assert any("but for goodbye, I" in note for note in table.notes)
+    wider = row | {"config": as_dict(replace(trial, {"model.window": 2}))}
+    assert not any("but for" in note for note in word_vectors.table([wider]).notes)
     with pytest.raises(InputError, match="nothing is learnt from it"):
         word_vectors.check(replace(trial, {"model": CBOW}))
 
@@ -191,6 +194,16 @@ def test_the_table_has_a_line_a_model_and_says_what_was_covered(rows):
             "baseline: random vectors"
         ]
     assert "king - man + woman, cbow" in tables.render(table, "text")
+    for name, (_, _, row) in rows.items():
+        (note,) = [n for n in table.notes if n.startswith(f"Nearest words, {name},")]
+        about, _, said = note.partition(". ")
+        assert about.endswith("on WikiText-2")
+        near = row["metrics"]["near"]
+        shown = {
+            word: found.split(", ")
+            for word, _, found in (part.partition(": ") for part in said[:-1].split("; "))
+        }
+        assert shown == {word: near[word] for word in ("monday", "company")}
 
 
 def test_the_figure_places_every_word_once(rows):

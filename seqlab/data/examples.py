@@ -40,7 +40,7 @@ class Examples(NamedTuple):
 
     Attributes:
         targets: int32 [M], a class of each sequence; float32 [M, C], measurements to be predicted;
-            or as many sequences: a tag for each symbol, or a translation.
+            or as many sequences: a tag for each symbol or for the first of them, or a translation.
         shown: the pictures that go with the sequences, if any.
     """
 

@@ -1,4 +1,4 @@
-"""Three words of four letters, the smallest exercise there is: which letter comes next?"""
+"""Three words over four letters, the smallest exercise there is: which letter comes next?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ class Hello:
 
 
 def load(config: Hello) -> ExampleDataset:
-    """The first four letters of each word, and to each of them the one that follows.
+    """The five letters of each word, and to each of the first four the one that follows.
 
-    All splits are of the same three words: what is asked is whether they can be learnt. The last
-    letter alone does not say which is next; all letters so far do.
+    What follows the fifth is not asked: it has no target. All splits are of the same three words:
+    what is asked is whether they can be learnt. The last letter alone does not say which is next;
+    all letters so far do.
     """
     once, often = _examples(WORDS), _examples(WORDS * TIMES)
     return ExampleDataset(often, once, once, symbols=LETTERS, classes=LETTERS)
 
 
 def _examples(words: Sequence[str]) -> Examples:
-    inputs, targets = [word[:-1] for word in words], [word[1:] for word in words]
-    return Examples(encode(inputs, LETTERS), encode(targets, LETTERS))
+    return Examples(encode(words, LETTERS), encode([word[1:] for word in words], LETTERS))

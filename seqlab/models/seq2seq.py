@@ -16,10 +16,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 
 from seqlab.models.decoders import Decoder
-from seqlab.models.rnn import Stack, real_steps, symmetric_uniform
+from seqlab.models.rnn import Stack, symmetric_uniform
 from seqlab.models.sequence import Embedding, SymbolEmbedding
 
 
@@ -154,17 +154,3 @@ class EncoderDecoder(nn.Module):
     ) -> tuple[Any, Float[Array, "B V"], Float[Array, "B S"] | None]:
         """One symbol of each row, as `seqlab.decoding` asks for it."""
         return self.decoder.step(memory, carry, symbols)
-
-
-def reversed_rows(
-    inputs: Shaped[Array, "B S *C"], lengths: Int[Array, " B"]
-) -> Shaped[Array, "B S *C"]:
-    """The real steps of each row from the last to the first; what follows them stays in its place.
-
-    A source read backwards has its first words next to the first that are written. Source:
-    Sutskever et al. 2014, section 3.3.
-    """
-    steps = jnp.arange(inputs.shape[1], dtype=lengths.dtype)[None, :]
-    places = jnp.where(real_steps(lengths, inputs.shape[1]), lengths[:, None] - 1 - steps, steps)
-    places = places.reshape(places.shape + (1,) * (inputs.ndim - 2))
-    return jnp.take_along_axis(inputs, places, axis=1)

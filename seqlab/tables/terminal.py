@@ -19,7 +19,12 @@ def fitted(table: Table, width: int) -> list[RenderableType]:
     """
     shown = [c for c in shown_columns(table) if any(cell_text(row, c) for row in table.rows)]
     needed = {
-        c.key: max(len(c.title), *(len(cell_text(row, c)) for row in table.rows)) for c in shown
+        c.key: max(
+            len(line)
+            for text in (c.title, *(cell_text(row, c) for row in table.rows))
+            for line in text.splitlines()
+        )
+        for c in shown
     }
     hidden: list[str] = []
     if shown:
