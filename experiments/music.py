@@ -202,8 +202,10 @@ def sampler(trial: Trial, folder: Path, asked: Asked) -> Sampler:
         return f"{len(held)} notes, {length} frames, {seconds:.0f} seconds"
 
     def draw(path: Path) -> str:
-        from seqlab import plots
-
+        try:
+            from seqlab import plots
+        except ModuleNotFoundError as error:
+            raise InputError("figures need matplotlib: pip install -e '.[plots]'") from error
         found = piece()
         plots.save(lambda: _piano_roll(f"{HEADINGS[name]}: drawn", keys(found)), path)
         return f"{len(midi.notes(found))} notes, {length} frames"

@@ -470,10 +470,21 @@ def data(options: argparse.Namespace) -> int:
         for entry in catalogue.describe():
             print(f"{entry.name}: {entry.state}, {entry.size:,} bytes, {entry.folder}")
         return 0
-    names = [options.name] if options.name else catalogue.by_default()
-    for name in names:
-        if options.action == "prepare":
-            print(f"{name}: prepared in {catalogue.prepare(name)}")
-        else:
-            print(catalogue.verify(name))
-    return 0
+    handled = _prepared if options.action == "prepare" else catalogue.verify
+    if options.name:
+        print(handled(options.name))
+        return 0
+    code = 0
+    for name in catalogue.by_default():
+        try:
+            print(handled(name), flush=True)
+        except InputError as error:  # the sets after it do not depend on it
+            print(f"error: {name}: {error}", file=sys.stderr)
+            code = 2
+    return code
+
+
+def _prepared(name: str) -> str:
+    from seqlab.data import catalogue
+
+    return f"{name}: prepared in {catalogue.prepare(name)}"

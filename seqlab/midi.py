@@ -58,7 +58,7 @@ def write(path: Path, held: Iterable[Note], frames_per_quarter: int, bpm: float)
     try:
         import mido
     except ImportError as error:
-        raise InputError("MIDI is written by mido: pip install 'seqlab[music]'") from error
+        raise InputError("MIDI is written by mido: pip install -e '.[music]'") from error
     per_frame = TICKS // frames_per_quarter
     # A key that ends and begins in one frame ends first.
     events = sorted(

@@ -98,7 +98,7 @@ def as_trial(kind: type, row: dict[str, Any]) -> Any:
 
 
 def lines(given: Iterable[str], say: Sampler) -> int:
-    """Print what is said of each line, an empty line for an empty one, as they come.
+    """Print what is said of each line, an empty line for a blank one, as they come.
 
     Returns:
         The exit code: 2 where something could not be said; the line is named, and left empty.
@@ -107,8 +107,8 @@ def lines(given: Iterable[str], say: Sampler) -> int:
     for number, line in enumerate(given, 1):
         said = ""
         try:
-            if text := line.rstrip("\n"):
-                said = say(text)
+            if line.strip():
+                said = say(line.rstrip("\r\n"))
         except InputError as error:
             print(f"error: line {number}: {error}", file=sys.stderr)
             code = 2
@@ -135,7 +135,7 @@ def continues(
     split: Callable[[str], list[str]],
     joined: Callable[[list[str]], str],
 ) -> Sampler:
-    """Many to many, aligned: the line, and what may follow it.
+    """Many to many, aligned: the line, and what may follow it; nothing is a line, too.
 
     Args:
         program: what has been trained, a `LanguageModel`.
@@ -200,6 +200,7 @@ def spells(
     params = _params(model, folder, jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32))
 
     def spell(line: str) -> str:
+        _refuse_blank(line, "a letter")
         letters = list(line)
         for letter in letters:
             if letter not in dataset.symbols:
@@ -247,15 +248,15 @@ def translates(
     dataset: ExampleDataset,
     asked: Asked,
     search: Search,
-    read: Callable[[list[str]], list[str]],
+    read: Callable[[str], list[str]],
 ) -> Sampler:
-    """Many to many, delayed: the line in the other language.
+    """Many to many, delayed: the line in the other language; … where it had no end.
 
     Args:
         program, folder, dataset: what has been trained, and where it is.
         asked: nothing, because beam search is deterministic.
         search: how it writes.
-        read: the words in the order in which the network reads them.
+        read: a line as words, in the order in which the network reads them.
     """
     refuse(asked)
     model = program.model
@@ -265,9 +266,11 @@ def translates(
     marks = writing.marks(dataset.classes)
 
     def translate(line: str) -> str:
-        sources = encode([read(_words(line))], dataset.symbols)
+        sources = encode([_not_too_many(read(line))], dataset.symbols)
         (written,) = writing.lines(model, params, sources, marks, search)
-        return " ".join(dataset.classes[n] for n in written.symbols)
+        said = [dataset.classes[n] for n in written.symbols]
+        cut = len(said) == search.max_length
+        return " ".join([*said, "…"] if cut else said)
 
     return translate
 
@@ -289,8 +292,9 @@ def bytes_of(path: str) -> bytes:
     """What is in a file that somebody named.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: no file is named, or it cannot be read.
     """
+    _refuse_blank(path, "the name of a file")
     try:
         return Path(path).expanduser().read_bytes()
     except (OSError, RuntimeError, ValueError) as error:  # no such user; a name with a zero in it
@@ -318,8 +322,18 @@ def _probabilities(model, params, symbols, lengths):
     return jax.nn.softmax(model.apply(params, symbols, lengths))
 
 
+def _refuse_blank(line: str, wanted: str) -> None:
+    if not line.strip():
+        raise InputError(f"expected {wanted}, found none")
+
+
 def _words(line: str, lower: bool = True) -> list[str]:
-    said = words(line, lower)
+    return _not_too_many(words(line, lower))
+
+
+def _not_too_many(said: list[str]) -> list[str]:
+    if not said:
+        raise InputError("expected a word, found none")
     if len(said) > MOST:
         raise InputError(f"{len(said)} words are more than the {MOST} that are read at once")
     return said

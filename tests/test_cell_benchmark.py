@@ -116,7 +116,7 @@ def test_what_is_missing_here_is_not_tried(machine):
 def test_torch_is_missing_where_it_is_not_installed(monkeypatch):
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     for peer in ("torch", "torch_compile"):
-        assert "pip install 'seqlab[bench]'" in str(peers.missing(peer, "cpu"))
+        assert "pip install -e '.[bench]'" in str(peers.missing(peer, "cpu"))
     for peer in ("plain", "nnx", "linen"):
         assert peers.missing(peer, "cpu") is None
 

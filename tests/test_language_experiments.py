@@ -10,14 +10,19 @@ import pytest
 from scipy import stats
 
 from experiments import char_lm, pos_tagging, sentiment, word_lm
-from seqlab import stream_trial, systems
+from seqlab import sequence_trial, stream_trial, systems
+from seqlab.buckets import rectangle
 from seqlab.cells import CELLS
 from seqlab.data import Dataset, ExampleDataset, Examples, MovieReviews, Ptb, Ragged, WikiText2
 from seqlab.data import hello as hello_data
+from seqlab.data.characters import SHAKESPEARE_SYMBOLS
+from seqlab.data.examples import UNKNOWN, decode, encode
+from seqlab.data.ptb import VOCABULARY
 from seqlab.data.stream import Stream, frequencies_nll
 from seqlab.errors import InputError
 from seqlab.models.sequence import OneHot
 from seqlab.recurrence import unroll
+from seqlab.sample import Asked
 from seqlab.trial import BUDGETS, as_dict, only, replace, trial_id
 
 EXPERIMENTS = {
@@ -108,6 +113,20 @@ def test_the_rate_is_halved_after_the_fourth_epoch_and_each_after_that():
 # hello
 
 
+def test_five_letters_are_read_and_of_the_fifth_nothing_is_asked():
+    dataset = hello_data.load(hello_data.Hello())
+    for split in (dataset.valid, dataset.test):
+        batch = rectangle(split)
+        one_hot = OneHot(4).apply({}, batch.inputs).rows()  # pyright: ignore
+        assert one_hot.shape == (3, 5, 4)
+        read = [[hello_data.LETTERS[n] for n in row] for row in np.argmax(one_hot, axis=-1)]
+        assert ["".join(letters) for letters in read] == ["hello", "eolll", "lleel"]
+        assert batch.scored.sum() == 12
+        asked = [[hello_data.LETTERS[n] for n in row] for row in batch.targets]
+        assert ["".join(letters) for letters in asked] == ["ello", "olll", "leel"]
+    assert len(dataset.train.inputs.lengths) == 3 * hello_data.TIMES
+
+
 def test_the_last_letter_tells_eight_of_twelve():
     """After h: e. After e: l, o, l. After l: l, o, l, l, l, e, l. After o: l. The most: 1+2+4+1."""
     dataset = hello_data.load(hello_data.Hello())
@@ -190,6 +209,133 @@ def test_the_most_frequent_tags_are_those_of_a_loop():
         counts = known.get(word, every)
         right += tag == min(t for t in counts if counts[t] == max(counts.values()))
     assert pos_tagging.most_frequent_tag(dataset) == pytest.approx(right / 20)
+
+
+# What a trained network says
+
+FEW = {"model": sequence_trial.Model("gru", 8), "train.num_buckets": 1, "train.batch_size": 10}
+FEW |= {"train.schedule.max_epochs": 2, "optim.learning_rate": 2e-2, "optim.dropout_rate": None}
+SAID = (UNKNOWN, "a", "film", "it", "is", "good", "bad")
+MOODS = {"good": "positive", "bad": "negative"}
+TAGS = {"a": "DET", "film": "NOUN", "it": "PRON", "is": "AUX", "good": "ADJ", "bad": "ADJ"}
+
+
+def sentences(count, seed):
+    """Each has one word that tells its mood, in any place."""
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(count):
+        words = rng.choice(SAID[1:-2], rng.integers(1, 6)).tolist()
+        words.insert(rng.integers(len(words) + 1), rng.choice(list(MOODS)).item())
+        found.append(words)
+    return found
+
+
+def trained(monkeypatch, experiment, values, answers, classes, folder):
+    """A trial of a few steps on such sentences, its metrics and what is tested."""
+    splits = []
+    for seed, count in enumerate((40, 10, 20)):
+        words = sentences(count, seed)
+        splits.append(Examples(encode(words, SAID), answers(words)))
+    dataset = ExampleDataset(*splits, symbols=SAID, classes=classes)
+    monkeypatch.setattr(sequence_trial, "load", lambda config: (dataset, "of this test"))
+    trial = replace(experiment.trials("smoke")[0], FEW | values)
+    with jax.numpy_dtype_promotion("standard"):  # Adam counts in int32
+        metrics = experiment.run(trial, folder)
+    return trial, metrics, decode(dataset.test.inputs, SAID)
+
+
+def test_a_sentiment_is_told_as_it_was_tested(monkeypatch, tmp_path):
+    classes = ("negative", "positive")
+
+    def moods(said):
+        told = [next(word for word in words if word in MOODS) for words in said]
+        return np.array([classes.index(MOODS[word]) for word in told], np.int32)
+
+    trial, metrics, tested = trained(monkeypatch, sentiment, {}, moods, classes, tmp_path)
+    say, right = sentiment.sampler(trial, tmp_path, Asked()), []
+    for words, mood in zip(tested, moods(tested), strict=True):
+        first, second = (some.split(" ") for some in say(" ".join(words)).split("  "))
+        assert sorted((first[0], second[0])) == sorted(classes)
+        assert float(first[1]) >= float(second[1])
+        assert float(first[1]) + float(second[1]) == pytest.approx(1, abs=0.011)
+        right.append(first[0] == classes[mood])
+    assert np.mean(right) == pytest.approx(metrics["test_accuracy"])
+    assert metrics["test_accuracy"] > metrics["baseline"]
+    assert say("A BAD thing!") == say("a bad story ?"), "small letters, and words that are unknown"
+    with pytest.raises(InputError, match="--length: there is no such choice"):
+        sentiment.sampler(trial, tmp_path, Asked(length=3))
+
+
+def test_words_are_tagged_as_they_were_tested(monkeypatch, tmp_path):
+    classes = tuple(sorted(set(TAGS.values())))
+
+    def tags(said):
+        return encode([[TAGS[word] for word in words] for words in said], classes)
+
+    trial, metrics, tested = trained(monkeypatch, pos_tagging, {}, tags, classes, tmp_path)
+    say, right = pos_tagging.sampler(trial, tmp_path, Asked()), []
+    for words in tested:
+        said = [pair.rpartition("/") for pair in say(" ".join(words)).split(" ")]
+        assert [word for word, _, _ in said] == words
+        right += [tag == TAGS[word] for word, _, tag in said]
+    assert np.mean(right) == pytest.approx(metrics["test_accuracy"])
+    assert metrics["test_accuracy"] > 0.5
+    said = [pair.rpartition("/") for pair in say("It isn't film.").split(" ")]
+    assert [word for word, _, _ in said] == ["It", "is", "n't", "film", "."]
+    assert {tag for _, _, tag in said} <= set(classes)
+
+
+ONE_LAYER = {"model.cell": "gru", "model.num_layers": 1, "train.batch_size": 4, "train.unroll": 10}
+ONE_LAYER |= {"optim.optimizer": "adam", "optim.learning_rate": 3e-2, "optim.init_scale": 1.0}
+ONE_LAYER |= {"optim.dropout_rate": None, "optim.clip_norm": 1.0}
+
+
+def repeated(monkeypatch, symbols, line, end):
+    """A text of one line again and again is what is loaded, whatever is asked for."""
+    numbers = np.array([symbols.index(symbol) for symbol in line], np.int32)
+    train, held_out = (
+        Stream(np.tile(numbers, n), np.ones(n * len(numbers), bool)) for n in (60, 20)
+    )
+    channels, start = len(symbols), symbols.index(end)
+    dataset = Dataset(train, held_out, held_out, tuple(symbols), channels, start)
+    monkeypatch.setattr(stream_trial, "load", lambda config: (dataset, "of this test"))
+
+
+def test_the_next_word_follows_as_it_does_in_the_text(monkeypatch, tmp_path):
+    line = ["the", "dog", "did", "n't", "sleep", "<eos>"]
+    others = [f"other{n}" for n in range(VOCABULARY - len(line) - 1)]
+    repeated(monkeypatch, [UNKNOWN, *line, *others], line, "<eos>")
+    shape = {"model.parameter_budget": 200_000, "train.schedule.max_epochs": 24}
+    shape |= {"train.schedule.patience": 24, "train.steps_per_epoch": None}
+    shape |= {"optim.learning_rate": 0.1}
+    trial = replace(word_lm.trials("smoke")[0], ONE_LAYER | shape)
+    with jax.numpy_dtype_promotion("standard"):  # Adam counts in int32
+        metrics = word_lm.run(trial, tmp_path)
+    assert 1 < metrics["test_perplexity"] < 1.5 < metrics["baseline"]
+    say = word_lm.sampler(trial, tmp_path, Asked(temperature=0.0, length=8))
+    assert say("The dog") == "The dog did n't sleep\nthe dog did n't"
+    assert say("the dog didn't") == "the dog didn't sleep\nthe dog did n't sleep\n"
+    assert say("") == " the dog did n't sleep\nthe dog"
+    drawn = word_lm.sampler(trial, tmp_path, Asked(temperature=9.0, length=50))("the cat")
+    written = drawn.removeprefix("the cat").replace("\n", " <eos> ").split()
+    assert len(written) == 50
+    assert set(written) <= {*line, *others}, "never the unknown word"
+    assert set(written) & set(others)
+
+
+def test_the_next_letter_follows_as_it_does_in_the_text(monkeypatch, tmp_path):
+    repeated(monkeypatch, SHAKESPEARE_SYMBOLS, "To be\n", "\n")
+    shape = {"model.parameter_budget": 4_000, "train.schedule.max_epochs": 8}
+    shape |= {"train.schedule.patience": 8}
+    trial = replace(char_lm.trials("smoke")[1], ONE_LAYER | shape)
+    with jax.numpy_dtype_promotion("standard"):  # Adam counts in int32
+        metrics = char_lm.run(trial, tmp_path)
+    assert 0 < metrics["test_bits"] < 0.5 < metrics["test_baseline"]
+    say = char_lm.sampler(trial, tmp_path, Asked(temperature=0.0, length=9))
+    assert say("To") == "To be\nTo be"
+    assert say("") == "To be\nTo "
+    with pytest.raises(InputError, match=r"'é' is none of the 65 symbols"):
+        say("é")
 
 
 # The tables

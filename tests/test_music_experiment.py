@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -140,6 +141,14 @@ def test_a_piece_is_written_to_the_file_that_is_named(tmp_path, monkeypatch):
         again(str(roll))
     with pytest.raises(InputError, match=r"a name that ends in \.mid or \.png or \.svg"):
         again(str(tmp_path / "one.gif"))
+    monkeypatch.setitem(sys.modules, "mido", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "seqlab.plots")
+    monkeypatch.delattr("seqlab.plots")
+    for ending, extra in (("mid", "music"), ("png", "plots"), ("svg", "plots")):
+        with pytest.raises(InputError, match=rf"pip install -e '\.\[{extra}\]'$"):
+            again(str(tmp_path / f"other.{ending}"))
+        assert not (tmp_path / f"other.{ending}").exists()
 
 
 # Training, table, figures

@@ -17,6 +17,7 @@ from seqlab import checkpoint, cli, results, sample, train, writing
 from seqlab.cells import CELLS
 from seqlab.data.examples import BEGIN, END, UNKNOWN, ExampleDataset, Examples, Ragged
 from seqlab.data.stream import Dataset, Stream
+from seqlab.data.tokens import words
 from seqlab.errors import InputError
 from seqlab.models.decoders import DECODERS
 from seqlab.models.rnn import bidirectional_stack, stack
@@ -116,6 +117,12 @@ def test_a_line_that_is_too_long_is_refused(tmp_path):
 # The other wirings
 
 
+def assert_refuses_a_blank_line(say):
+    for blank in ("", "  ", "\r"):
+        with pytest.raises(InputError, match=r"^expected a word, found none$"):
+            say(blank)
+
+
 @pytest.mark.parametrize("line", ["der Hund", "der Hund ist eine Katze, " * 5])
 def test_a_line_is_classified_as_it_is_unpadded(tmp_path, line):
     model = Classifier(SymbolEmbedding(len(WORDS), UNITS), stack(CELLS["gru"], UNITS, 1), 3, "mean")
@@ -127,6 +134,7 @@ def test_a_line_is_classified_as_it_is_unpadded(tmp_path, line):
     shares = jax.nn.softmax(model.apply(params, jnp.asarray([read]))[0])
     expected = sorted(zip(np.asarray(shares), TAGS, strict=True), reverse=True)
     assert say(line) == "  ".join(f"{tag} {share:.2f}" for share, tag in expected)
+    assert_refuses_a_blank_line(say)
 
 
 def test_every_word_is_tagged_as_it_is_unpadded(tmp_path):
@@ -140,9 +148,10 @@ def test_every_word_is_tagged_as_it_is_unpadded(tmp_path):
     expected = [f"{word}/{TAGS[k]}" for word, k in zip(said, best.tolist(), strict=True)]
     assert len(set(best.tolist())) > 1
     assert say("der hund ist Sehr groß.") == " ".join(expected)
+    assert_refuses_a_blank_line(say)
 
 
-@pytest.mark.parametrize("read", [list, lambda words: words[::-1]])
+@pytest.mark.parametrize("read", [words, lambda line: words(line)[::-1]])
 def test_a_line_is_translated_as_its_words_are_read(tmp_path, read):
     writer = ConditionedDecoder(DECODERS["luong_dot"](CELLS["gru"], UNITS, 1), len(WORDS), UNITS)
     embedding, encoder = SymbolEmbedding(len(WORDS), UNITS), stack(CELLS["gru"], UNITS, 1)
@@ -151,16 +160,26 @@ def test_a_line_is_translated_as_its_words_are_read(tmp_path, read):
     search, dataset = Search(2, 0.6, 7), words_of(classes=WORDS)
     program = Program(model, DELAYED, "sgd")
     say = sample.translates(program, kept(tmp_path, params), dataset, Asked(), search, read)
-    source = np.array(read([5, 4, 6, 0]), np.int32)
+    number = {"der": 5, "hund": 4, "ist": 6, "kalt": 0}
+    source = np.array([number[word] for word in read("der hund ist kalt")], np.int32)
     sources = Ragged(source, np.array([4], np.int32))
     (line,) = writing.lines(model, params, sources, writing.marks(WORDS), search)
-    assert say("Der Hund ist kalt") == " ".join(WORDS[n] for n in line.symbols)
+    written = [WORDS[n] for n in line.symbols]
+    cut = ["…"] * (len(written) == search.max_length)
+    assert say("Der Hund ist kalt") == " ".join(written + cut)
+    assert_refuses_a_blank_line(say)
 
 
 def test_what_is_of_language_models_alone_is_refused_elsewhere(tmp_path):
     model = Tagger(SymbolEmbedding(len(WORDS), UNITS), stack(CELLS["gru"], UNITS, 1), len(TAGS))
     with pytest.raises(InputError, match=r"--(temperature|seed): there is no such choice"):
         sample.tags(Program(model, ALIGNED, "sgd"), tmp_path, words_of(), Asked(temperature=1.0))
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\r"])
+def test_nothing_is_no_file(blank):
+    with pytest.raises(InputError, match=r"^expected the name of a file, found none$"):
+        sample.bytes_of(blank)
 
 
 # Which trial
@@ -292,6 +311,18 @@ def test_each_line_has_an_answer_of_one_line(capsys):
     assert err == "error: line 3: no shouting\n"
 
 
+def test_a_blank_line_has_a_blank_answer_and_the_end_of_a_line_is_not_read(capsys):
+    read = []
+
+    def say(line):
+        read.append(line)
+        return "said"
+
+    assert sample.lines(io.StringIO(" a \r\n\r\n   \n\t\nb\r\n"), say) == 0
+    assert read == [" a ", "b"]
+    assert capsys.readouterr() == ("said\n\n\n\nsaid\n", "")
+
+
 def test_the_words_are_learnt_and_spelt(tmp_path, capsys, monkeypatch):
     """By the commands, from training to the answer."""
     where = ["--results-dir", str(tmp_path)]
@@ -300,6 +331,10 @@ def test_the_words_are_learnt_and_spelt(tmp_path, capsys, monkeypatch):
     subprocess.run([sys.executable, *run], cwd=REPOSITORY, capture_output=True, check=True)
     assert cli.main(["sample", *hello, "--prompt", "h", *where]) == 0
     assert capsys.readouterr().out == "hello\n"
+    for blank in ("", "  "):
+        assert cli.main(["sample", *hello, "--prompt", blank, *where]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.splitlines()[1:]) == ("", ["error: expected a letter, found none"])
     monkeypatch.setattr("sys.stdin", io.StringIO("h\ne\nx\nll\n"))
     assert cli.main(["sample", *hello, *where]) == 2
     out, err = capsys.readouterr()

@@ -75,7 +75,7 @@ def missing(peer: str, platform: str) -> str | None:
         return "jax.experimental.rnn needs a GPU"
     if peer in ("torch", "torch_compile"):
         if find_spec("torch") is None:
-            return "torch is not installed: pip install 'seqlab[bench]'"
+            return "torch is not installed: pip install -e '.[bench]'"
         if platform == "tpu":
             return "torch does not compute on TPUs"
     if peer == "torch_compile" and shutil.which(os.environ.get("CXX", "g++")) is None:

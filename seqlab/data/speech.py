@@ -163,7 +163,7 @@ def log_mel(wav: bytes, name: str) -> np.ndarray:
         import kaldi_native_fbank  # when the set is prepared, or for a recording of one's own
     except ImportError as error:
         raise InputError(
-            "frames of sound need kaldi-native-fbank: pip install 'seqlab[speech]'"
+            "frames of sound need kaldi-native-fbank: pip install -e '.[speech]'"
         ) from error
 
     samples = _samples(wav, name)
