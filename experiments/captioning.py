@@ -130,7 +130,7 @@ def trials(budget: str) -> list[Trial]:
 
 
 def check(trial: Trial) -> None:
-    """Raise InputError for what cannot be run, ValueError for a cell that cannot be so wide."""
+    """Raise InputError for what cannot be run, ValueError for widths that do not fit."""
     bleu.check()
     writing.check(trial.search)
     sequence_trial.check(trial)

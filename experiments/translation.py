@@ -136,7 +136,7 @@ def trials(budget: str) -> list[Trial]:
 
 
 def check(trial: Trial) -> None:
-    """Raise InputError for what cannot be run, ValueError for a cell that cannot be so wide."""
+    """Raise InputError for what cannot be run, ValueError for widths that do not fit."""
     bleu.check()
     sequence_trial.check(trial)
     name = trial.model.attention
@@ -311,6 +311,8 @@ def word_by_word(dataset: ExampleDataset) -> list[list[str]]:
     )
 
 
+ATTENTION = {"attention": Model.attention, "none": "no_attention"}
+ORDER = {"source reversed": True, "as it is": False}
 PUBLISHED = read_published(Path(__file__).parent / "published" / "language.csv")
 
 
@@ -329,6 +331,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
             "baseline: each word replaced by the one most associated with it in the training split "
             "(Dice), in source order. BLEU: sacrebleu, one reference, tokenize=none. Of others: "
             "other tokens, another BLEU; nothing is published for these splits of Tatoeba.",
+            *systems.gaps(rows, _section, ATTENTION, "attention", "test_bleu"),
+            *systems.gaps(rows, _section, ORDER, "reversed_source", "test_bleu"),
         ),
     )
 

@@ -49,7 +49,7 @@ class SequenceTrial(trial_fields.Trained, Protocol):
 
 
 def check(trial: OnData) -> None:
-    """Raise InputError for what cannot be run, ValueError for a cell that cannot be so wide."""
+    """Raise InputError for what cannot be run, ValueError for widths that do not fit."""
     trial_fields.check(trial, ("model.units", "train.num_buckets"))
     if isinstance(trial.model, Model):
         xs = jnp.zeros((1, 1, trial.model.units))

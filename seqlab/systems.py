@@ -102,6 +102,51 @@ def table(
     return Table(title, COLUMNS, tuple(lines), "section", (*NOTES, *notes, *smoke))
 
 
+def gaps(
+    rows: Iterable[Mapping[str, Any]],
+    section: Callable[[Mapping[str, Any]], tuple[str, str]],
+    named: Mapping[str, Any],
+    field: str,
+    metric: str,
+    times: float = 1.0,
+    besides: tuple[str, ...] = (),
+) -> tuple[str, ...]:
+    """Notes, one a data set and budget: by how much one kind of network is ahead of another.
+
+    Two results are a pair if nothing differs in their configurations, the seed included, but a
+    field of `model`. The interval is that of the mean of the differences (Student t).
+
+    Args:
+        rows: results.
+        section: as for `table`.
+        named: the two kinds: what each is called, and its value of the field.
+        field: of `model`.
+        metric: what is compared.
+        times: factor that values are shown with.
+        besides: fields of `model` that follow from the first.
+    """
+    (first, one), (second, other) = named.items()
+    kinds: dict[tuple[int, str], dict[str, dict[Any, float]]] = {}
+    for row in rows:
+        config = row["config"]
+        model = {k: v for k, v in config["model"].items() if k not in (field, *besides)}
+        value = config["model"][field]
+        if row["status"] == results.DONE and value in (one, other):
+            place = BUDGETS.index(config["budget"]), section(config)[1]
+            pair = json.dumps({**config, "model": model}, sort_keys=True)
+            pairs = kinds.setdefault(place, defaultdict(dict))
+            pairs[pair][value] = times * row["metrics"][metric]
+    notes = []
+    for (budget, heading), pairs in sorted(kinds.items()):
+        found = [pair[one] - pair[other] for pair in pairs.values() if len(pair) == 2]
+        if found:
+            mean, ci = mean_ci(found)
+            sure = "" if ci is None else f" ± {ci:.2f}"
+            where = f"{heading}, {BUDGETS[budget]} budget"
+            notes.append(f"{where}: {first} less {second}: {mean:+.2f}{sure}, n = {len(found)}.")
+    return tuple(notes)
+
+
 def layers(model: Mapping[str, Any]) -> str:
     """What recurrent layers are called: bidirectional lstm, 2 × 128.
 

@@ -39,5 +39,9 @@ def test_the_experiments_that_choose_are_found():
 def test_an_experiment_can_be_run_with_every_cell(experiment):
     for cell in CELLS:
         experiment.check(replace(FIRST[experiment], {"model.cell": cell}))
+    if "num_layers" in as_dict(FIRST[experiment])["model"]:  # x has no matrix there
+        for cell in ("mut1", "mut2"):
+            two = {"model.cell": cell, "model.num_layers": 2}
+            experiment.check(replace(FIRST[experiment], two))
     with pytest.raises(InputError, match=r"no cell 'grru'.*'gru'"):
         experiment.check(replace(FIRST[experiment], {"model.cell": "grru"}))

@@ -57,6 +57,23 @@ def test_what_differs_in_more_is_another_line_and_failures_are_counted():
     assert len({(line["task"], line["system"]) for line in ours}) == len(ours)
 
 
+def test_a_gap_is_of_results_that_differ_in_nothing_else():
+    planned = pos_tagging.trials("default")
+    planned += [replace(t, model=replace(t.model, cell="gru")) for t in planned[:1]]  # no partner
+    both = [t for t in planned if t.model.bidirectional and t.model.cell == "lstm"]
+    one = [t for t in planned if not t.model.bidirectional]
+    rows = [row(t, 0.90 + 0.01 * t.seed, by_place=[]) for t in both]
+    rows += [row(t, 0.88 + 0.02 * t.seed, by_place=[]) for t in one]
+    rows += [row(t, 0.1, by_place=[]) for t in planned if t.model.cell == "gru"]
+    differences = [2.0, 1.0, 0.0]
+    half = 4.302652729911275 * statistics.stdev(differences) / math.sqrt(3)
+    said = "UD English EWT, universal tags, default budget: both directions less one: "
+    assert f"{said}+1.00 ± {half:.2f}, n = 3." in pos_tagging.table(rows).notes
+    lost = [*rows[:-2], {**rows[-2], "status": "DIVERGED", "metrics": {}}]
+    assert f"{said}+1.50 ± 6.35, n = 2." in pos_tagging.table(lost).notes
+    assert not any("less one" in note for note in pos_tagging.table(rows[:3]).notes)
+
+
 def _first_fold(data):
     return replace(data, fold=0) if isinstance(data, MovieReviews) else data
 
@@ -93,16 +110,6 @@ def test_a_pooling_that_is_none_is_one_line(monkeypatch):
     sentiment.check(trial)
     with pytest.raises(InputError, match=r"no pooling 'lst'\. Did you mean 'last'"):
         sentiment.check(replace(trial, pooling="lst"))
-
-
-def test_a_cell_that_cannot_be_so_wide_is_told_before_it_is_run(monkeypatch):
-    """Of two directions the second layer reads both: twice the units, x of MUT1 has no matrix."""
-    monkeypatch.setattr(sequence_trial, "check_data", lambda config: None)
-    trial = pos_tagging.trials("smoke")[0]
-    one = replace(trial, model=replace(trial.model, cell="mut1"))
-    pos_tagging.check(one)
-    with pytest.raises(ValueError, match="mut1"):
-        pos_tagging.check(replace(one, model=replace(one.model, num_layers=2)))
 
 
 def test_the_most_frequent_tag_of_a_word():
