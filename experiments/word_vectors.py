@@ -320,7 +320,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
         return _matrix(rows)
     notes = (
         "Scores are over the pairs, or the analogies, whose words all have vectors. counted: PPMI "
-        "and truncated SVD. cbow, skip-gram: of the last epoch; n differ by their seeds.",
+        "and truncated SVD, which have no seed. cbow, skip-gram: of the last epoch, n seeds.",
         *_examples(texts),
     )
     tables = [
