@@ -40,7 +40,7 @@ def test_words_that_are_split_already_stay_as_they_are():
 @pytest.mark.skipif("SEQLAB_DATA" not in os.environ, reason="the data sets are not here")
 @pytest.mark.parametrize("config", [data.Sst(), data.Multi30k()])
 def test_published_sentences_are_split_as_they_are(config):
-    """Of those without unknown words, nearly all: signs such as `...` and `&apos;` are not."""
+    """Of those without unknown words, nearly all: signs such as `...` are not."""
     dataset = data.load(config)
     sentences = [s for s in decode(dataset.test.inputs, dataset.symbols) if UNKNOWN not in s]
     alike = sum(words(" ".join(sentence)) == sentence for sentence in sentences)

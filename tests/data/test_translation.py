@@ -21,6 +21,9 @@ SIZES = {
     "test_2017_flickr": 1_000,
     "test_2017_mscoco": 461,
 }
+# What the tokeniser of the published text has put in the place of signs; & comes last.
+ESCAPED = {"&apos;": "'", "&quot;": '"', "&#124;": "|", "&lt;": "<", "&gt;": ">"}
+ESCAPED |= {"&#91;": "[", "&#93;": "]", "&amp;": "&"}
 TRAIN_WORDS = {"en": 377_534, "de": 360_706, "fr": 409_845}
 
 
@@ -30,6 +33,8 @@ def both(dataset: ExampleDataset, examples: Examples) -> tuple[list[list[str]], 
 
 def captions(texts, part: str, language: str) -> list[list[str]]:
     text = content(texts, f"multi30k/tok/{part}.lc.norm.tok.{language}").decode()
+    for entity, sign in ESCAPED.items():
+        text = text.replace(entity, sign)
     return [line.split() for line in text.removesuffix("\n").split("\n")]
 
 
