@@ -1,7 +1,8 @@
 """Classification of DNA sequences: many bases read, one answer given.
 
 Claim: a forward and a backward reader that meet where a junction would be classify it better than
-naive Bayes, which counts each base by itself; attention, not told where to look, is worse.
+naive Bayes, which counts each base by itself; attention, not told where to look, is worse. From 106
+promoters, not aligned to a junction, they learn less than naive Bayes does.
 
     python launch.py run dna --budget smoke               a fold of splice, one short run; a minute
     python launch.py run dna                              ten minutes on two cores
