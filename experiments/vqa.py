@@ -4,7 +4,7 @@ Claim: an answer takes both, picture and question. Where a picture shows a singl
 of each feature over it tells nearly all; attention, which has to learn where to look, is slower.
 
     python launch.py run vqa --budget smoke                  one epoch, a first look; a minute
-    python launch.py run vqa                                 an hour on two cores
+    python launch.py run vqa                                 half an hour on two cores
     python launch.py run vqa --set model.cell=gru,mut1
     python launch.py run vqa --set data.name=nlvr            true or false of three boxes
     python launch.py run vqa --budget paper                  wider, five seeds; a GPU

@@ -5,7 +5,7 @@ answers more analogies; the two are close, since what word2vec learns is what th
 counts say. king - man + woman needs more text than this.
 
     python launch.py run word_vectors --budget smoke            Penn Treebank, short; two minutes
-    python launch.py run word_vectors                           twenty minutes on two cores
+    python launch.py run word_vectors                           five minutes on two cores
     python launch.py run word_vectors --only data.kind=Goodbye  the co-occurrences of a sentence
     python launch.py run word_vectors --set model.dim=50,300
     python launch.py run word_vectors --budget paper              300 numbers a word, five seeds
